@@ -4,12 +4,11 @@ Authenticated requests do not count. Keys, tokens, sessions and anonymous reques
 device with a revoked key does not block others behind the same address.
 """
 
-import ipaddress
-from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
 
+from rest.client_address import network_of
 from rest.errors import RateLimited
 from rest.rate_limit import Limit, buckets
 
@@ -73,18 +72,5 @@ def address_of(scope: Scope) -> str:
     if settings.BEHIND_PROXY:
         hops = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
         if hops:
-            return _network(hops[-1].decode("latin-1").rpartition(",")[2].strip())
-    return _network(scope["client"][0]) if scope.get("client") else "this machine"
-
-
-@lru_cache(10_000)
-def _network(address: str) -> str:
-    try:
-        ip = ipaddress.ip_address(address)
-    except ValueError:
-        return "nowhere"  # an invalid address must not create buckets
-    if isinstance(ip, ipaddress.IPv6Address):
-        if ip.ipv4_mapped is None:
-            return str(ipaddress.IPv6Network((int(ip) >> 64 << 64, 64)))
-        ip = ip.ipv4_mapped
-    return str(ip)
+            return network_of(hops[-1].decode("latin-1").rpartition(",")[2].strip())
+    return network_of(scope["client"][0]) if scope.get("client") else "this machine"

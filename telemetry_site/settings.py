@@ -37,6 +37,9 @@ SHARDS = env.integer("TELEMETRY_SHARDS", 1, 1, 64)
 # Requests per second and burst: of an API key or service, and of an IP address without authentication.
 RATE_PER_KEY = env.rate("TELEMETRY_RATE_PER_KEY", None)
 RATE_PER_ADDRESS = env.rate("TELEMETRY_RATE_PER_ADDRESS", (100, 2000))
+# Seconds in which a client must send a whole request, and open connections of one IP address; 0 means no limit.
+REQUEST_TIMEOUT = env.integer("TELEMETRY_REQUEST_TIMEOUT", 30, 1, 3600)
+CONNECTIONS_PER_ADDRESS = env.integer("TELEMETRY_CONNECTIONS_PER_ADDRESS", 500, 0, 1_000_000)
 # Off: the worker leaves rule evaluation and notification delivery to `manage.py run_alerts`.
 ALERTS_IN_WORKER = env.switch("TELEMETRY_ALERTS_IN_WORKER", True)
 # Days from the resolution of an alert to its deletion.

@@ -30,6 +30,7 @@ from metrics.storage.write.group_commit import stop_writer
 from rest import rate_limit
 from rest.caller import OPERATORS, Scope
 from telemetry_site import process_caches
+from telemetry_site.http_protocol import HttpProtocol
 
 API = "/api/v1/telemetry"
 TERMINATE_OTHER_CONNECTIONS = """
@@ -159,7 +160,10 @@ def web_port(django_db_setup: None) -> Iterator[int]:
     """Start a web server in a thread, which shares the test database; return its port."""
     from telemetry_site.asgi import application
 
-    server = uvicorn.Server(uvicorn.Config(application, port=0, log_level="warning", lifespan="on", ws_max_size=65536))
+    config = uvicorn.Config(
+        application, port=0, http=HttpProtocol, log_level="warning", lifespan="on", ws_max_size=65536
+    )
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
     thread.start()
     started = threading.Event()

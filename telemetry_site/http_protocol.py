@@ -1,0 +1,234 @@
+"""The HTTP protocol of the web process: uvicorn's, with limits on what clients send, and fewer system calls.
+
+uvicorn has no limits on the size of headers, on the time in which a request arrives, and on connections.
+"""
+
+import asyncio
+import logging
+from asyncio.events import TimerHandle
+from http import HTTPStatus
+from typing import Any
+
+import httptools
+import msgspec
+from django.conf import settings
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from rest.client_address import network_of
+from rest.problem import problem
+from telemetry_site.response_coalescing import CoalescingTransport
+
+log = logging.getLogger(__name__)
+
+MAX_HEAD_SIZE = 64 * 1024  # bytes of the request line and the headers
+MAX_HEADERS = 100
+# Bytes of a body that are buffered before reading is paused. uvicorn has no setting for its 64 KiB, at which reading is
+# paused in the middle of each batch of a thousand points.
+MAX_BUFFERED_BODY = 512 * 1024
+# Bytes that are read and discarded after a response, since many clients read it only when they have sent everything.
+MAX_DISCARDED = 64 * 1024 * 1024
+DISCARD_TIMEOUT = 30.0  # seconds
+SLOW_DISCARD_TIMEOUT = 1.0  # seconds, for clients that are refused because they hold connections
+PAUSE = 1.0  # seconds until a request that the server does not read itself is checked again
+SLOW_STATUSES = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
+RETRY_AFTER = b"5"  # seconds
+
+
+class _Refused(Exception):
+    """A request that is over a limit, while it is parsed."""
+
+    def __init__(self, status: HTTPStatus, detail: str) -> None:
+        super().__init__(detail)
+        self.status, self.detail = status, detail
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """The protocol class for `uvicorn --http`; one object per connection."""
+
+    _began: float | None = None  # when the request that is being received began; None between requests
+    _received = False  # whether the client has sent anything
+    _head_size = 0  # bytes of the request line and the headers so far
+    _unparsed = 0  # bytes since the parser last completed headers or a part of a body
+    _discarded: int | None = None  # bytes after the connection was closed for writing; None while it is open
+    _discarded_body = 0  # bytes of the body after its response
+    _discard_timeout = DISCARD_TIMEOUT
+    _socket: asyncio.Transport
+    _timer: TimerHandle
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._socket = transport
+        super().connection_made(CoalescingTransport(transport, self.loop, self._close))  # type: ignore[arg-type]
+        self._began = self.loop.time()
+        self._timer = self.loop.call_later(settings.REQUEST_TIMEOUT, self._check_time)
+        if self._has_too_many_connections():
+            limit = settings.CONNECTIONS_PER_ADDRESS
+            self._refuse(HTTPStatus.TOO_MANY_REQUESTS, f"more than {limit} connections of one address; try again")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._timer.cancel()
+        super().connection_lost(exc)
+
+    def handle_websocket_upgrade(self) -> None:
+        self._timer.cancel()
+        super().handle_websocket_upgrade()
+
+    def _has_too_many_connections(self) -> bool:
+        limit = settings.CONNECTIONS_PER_ADDRESS
+        # Behind a proxy, all connections have the address of the proxy.
+        if settings.BEHIND_PROXY or not limit or self.client is None or len(self.connections) <= limit:
+            return False
+        clients = [connection.client for connection in self.connections]
+        address = network_of(self.client[0])
+        return sum(client is not None and network_of(client[0]) == address for client in clients) > limit
+
+    # --- receiving ----------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        if self._discarded is not None:
+            self._discard(len(data))
+            return
+        self._unset_keepalive_if_required()
+        self._received = True
+        if self._began is None:
+            self._began = self.loop.time()
+        self._unparsed += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            if self._should_upgrade():
+                self.handle_websocket_upgrade()
+        except httptools.HttpParserError as error:
+            if isinstance(cause := error.__context__, _Refused):
+                self._refuse(cause.status, cause.detail)
+            else:
+                self._refuse(HTTPStatus.BAD_REQUEST, "the request is not valid HTTP")
+        else:
+            if self._unparsed > MAX_HEAD_SIZE:
+                self._refuse(*_too_large(len(self.url) if self._head_size else 0))
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._head_size = 0
+        if self._began is None:
+            self._began = self.loop.time()
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+        self._add_to_head(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Add a header; the same as in uvicorn, with limits."""
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
+        self._add_to_head(len(name) + len(value) + 4)
+        if len(self.headers) > MAX_HEADERS:
+            raise _Refused(
+                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"a request must have at most {MAX_HEADERS} headers"
+            )
+
+    def _add_to_head(self, size: int) -> None:
+        self._head_size += size
+        if self._head_size > MAX_HEAD_SIZE:
+            raise _Refused(*_too_large(len(self.url)))
+
+    def on_headers_complete(self) -> None:
+        self._unparsed = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Buffer a part of the body; the same as in uvicorn, with other limits."""
+        self._unparsed = 0
+        if self.parser.should_upgrade() and self._should_upgrade():
+            return
+        if self.cycle.response_complete:
+            self._discarded_body += len(body)
+            if self._discarded_body > MAX_DISCARDED:
+                self._socket.abort()
+            return
+        self.cycle.body += body
+        if len(self.cycle.body) > MAX_BUFFERED_BODY:
+            self.flow.pause_reading()
+        self.cycle.message_event.set()
+
+    def on_message_complete(self) -> None:
+        self._unparsed = 0
+        self._began = None
+        self._discarded_body = 0
+        super().on_message_complete()
+
+    def _check_time(self) -> None:
+        """Refuse a request that takes too long; else check again when it would."""
+        timeout = settings.REQUEST_TIMEOUT
+        remaining = timeout if self._began is None else self._began + timeout - self.loop.time()
+        if remaining <= 0 and (self.flow.read_paused or self.pipeline):
+            remaining = PAUSE
+        if remaining > 0:
+            self._timer = self.loop.call_later(remaining, self._check_time)
+        elif self._received:
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT, f"the request was not complete within {timeout} s")
+        else:
+            self._socket.close()
+
+    # --- closing ------------------------------------------------------------------------------------
+
+    def _refuse(self, status: HTTPStatus, detail: str) -> None:
+        """Answer the request that is being received with an error, and close the connection."""
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete and (not cycle.more_body or self.pipeline):
+            cycle.keep_alive = False  # earlier requests get their responses; the connection is closed after the last
+            self._discarded = 0
+            return
+        has_response = cycle is not None and cycle.more_body and cycle.response_started
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        if status in SLOW_STATUSES:
+            self._discard_timeout = SLOW_DISCARD_TIMEOUT
+        log.info("%s: %s", status.value, detail, extra={"fields": {"client": self.client and self.client[0]}})
+        if not has_response:
+            self.transport.write(_response(status, detail))
+        self._discarded = 0
+        self.transport.close()
+
+    def _close(self) -> None:
+        """Close the connection; while the client still sends, only for writing, so that it can read the response.
+
+        Closing the socket would reset the connection, and most clients would not see the response.
+        """
+        if self._discarded is None and (self.cycle is None or not self.cycle.more_body):
+            self._socket.close()
+            return
+        self._discarded = 0
+        self._timer.cancel()
+        self._timer = self.loop.call_later(self._discard_timeout, self._socket.abort)
+        self.flow.resume_reading()
+        self._socket.write_eof()
+
+    def _discard(self, size: int) -> None:
+        assert self._discarded is not None
+        self._discarded += size
+        if self._discarded > MAX_DISCARDED:
+            self._socket.abort()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.cycle.more_body and self.cycle.response_complete and self.expect_100_continue:
+            self.transport.close()  # the client may send the body or not: what follows cannot be parsed
+
+
+def _too_large(url_size: int) -> tuple[HTTPStatus, str]:
+    detail = f"the request line and the headers must have at most {MAX_HEAD_SIZE:,} bytes"
+    if url_size > MAX_HEAD_SIZE // 2:
+        return HTTPStatus.REQUEST_URI_TOO_LONG, detail
+    return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail
+
+
+def _response(status: HTTPStatus, detail: str) -> bytes:
+    body = msgspec.json.encode(problem(status, detail))
+    headers: dict[str, Any] = {"content-type": "application/problem+json", "content-length": len(body)}
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        headers["retry-after"] = RETRY_AFTER.decode()
+    lines = [f"HTTP/1.1 {status.value} {status.phrase}", *(f"{name}: {value}" for name, value in headers.items())]
+    return "\r\n".join([*lines, "connection: close", "", ""]).encode() + body
