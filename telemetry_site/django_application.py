@@ -5,7 +5,7 @@ from typing import Any
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 from django.core.exceptions import SuspiciousFileOperation
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest
-from django.http import Http404, HttpRequest, HttpResponseBase
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse
 
 
 class _Request(ASGIRequest):
@@ -24,7 +24,7 @@ class _Handler(ASGIHandler):
 class _StaticFilesHandler(ASGIStaticFilesHandler):
     request_class = _Request
 
-    def serve(self, request: HttpRequest) -> HttpResponseBase:
+    def serve(self, request: HttpRequest) -> HttpResponse | FileResponse:
         try:
             return super().serve(request)
         except SuspiciousFileOperation:  # a path that leads out of the folder

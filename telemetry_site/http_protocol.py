@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 MAX_HEAD_SIZE = 64 * 1024  # bytes of the request line and the headers
 MAX_HEADERS = 100
+SEPARATORS = len(": \r\n")
 # Bytes of a body that are buffered before reading is paused. uvicorn has no setting for its 64 KiB, at which reading is
 # paused in the middle of each batch of a thousand points.
 MAX_BUFFERED_BODY = 512 * 1024
@@ -47,11 +48,14 @@ class HttpProtocol(HttpToolsProtocol):
 
     _began: float | None = None  # when the request that is being received began; None between requests
     _received = False  # whether the client has sent anything
-    _head_size = 0  # bytes of the request line and the headers so far
+    _read_size = 0  # bytes of the current read
+    _head_reads = 0  # bytes of the reads that contain parts of the request line and the headers
     _unparsed = 0  # bytes since the parser last completed headers or a part of a body
     _discarded: int | None = None  # bytes after the connection was closed for writing; None while it is open
-    _discarded_body = 0  # bytes of the body after its response
+    _discarded_body = 0  # bytes of bodies after their responses
+    _answered = 0.0  # time of the last response
     _discard_timeout = DISCARD_TIMEOUT
+    url = b""
     _socket: asyncio.Transport
     _timer: TimerHandle
 
@@ -77,7 +81,7 @@ class HttpProtocol(HttpToolsProtocol):
         # Behind a proxy, all connections have the address of the proxy.
         if settings.BEHIND_PROXY or not limit or self.client is None or len(self.connections) <= limit:
             return False
-        clients = [connection.client for connection in self.connections]
+        clients = [getattr(connection, "client", None) for connection in self.connections]
         address = network_of(self.client[0])
         return sum(client is not None and network_of(client[0]) == address for client in clients) > limit
 
@@ -87,11 +91,12 @@ class HttpProtocol(HttpToolsProtocol):
         if self._discarded is not None:
             self._discard(len(data))
             return
-        self._unset_keepalive_if_required()
         self._received = True
         if self._began is None:
             self._began = self.loop.time()
-        self._unparsed += len(data)
+        self._read_size = size = len(data)
+        self._head_reads += size
+        self._unparsed += size
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -104,38 +109,24 @@ class HttpProtocol(HttpToolsProtocol):
                 self._refuse(HTTPStatus.BAD_REQUEST, "the request is not valid HTTP")
         else:
             if self._unparsed > MAX_HEAD_SIZE:
-                self._refuse(*_too_large(len(self.url) if self._head_size else 0))
+                self._refuse(*_too_large(len(self.url)))
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._head_size = 0
+        self._head_reads = self._read_size
         if self._began is None:
             self._began = self.loop.time()
 
-    def on_url(self, url: bytes) -> None:
-        self.url += url
-        self._add_to_head(len(url))
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Add a header; the same as in uvicorn, with limits."""
-        name = name.lower()
-        if name == b"expect" and value.lower() == b"100-continue":
-            self.expect_100_continue = True
-        self.headers.append((name, value))
-        self._add_to_head(len(name) + len(value) + 4)
-        if len(self.headers) > MAX_HEADERS:
-            raise _Refused(
-                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"a request must have at most {MAX_HEADERS} headers"
-            )
-
-    def _add_to_head(self, size: int) -> None:
-        self._head_size += size
-        if self._head_size > MAX_HEAD_SIZE:
-            raise _Refused(*_too_large(len(self.url)))
-
     def on_headers_complete(self) -> None:
         self._unparsed = 0
+        if self._head_reads > MAX_HEAD_SIZE and self._head_size() > MAX_HEAD_SIZE:
+            raise _Refused(*_too_large(len(self.url)))
+        if len(self.headers) > MAX_HEADERS:
+            raise _Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"at most {MAX_HEADERS} headers are accepted")
         super().on_headers_complete()
+
+    def _head_size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + SEPARATORS for name, value in self.headers)
 
     def on_body(self, body: bytes) -> None:
         """Buffer a part of the body; the same as in uvicorn, with other limits."""
@@ -153,20 +144,34 @@ class HttpProtocol(HttpToolsProtocol):
         self.cycle.message_event.set()
 
     def on_message_complete(self) -> None:
-        self._unparsed = 0
         self._began = None
-        self._discarded_body = 0
         super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        """Start the next request; the same as in uvicorn, without a timer for every response."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self._answered = self.loop.time()
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self.cycle.more_body and self.expect_100_continue:
+            self.transport.close()  # the client may send the body or not: what follows cannot be parsed
+
     def _check_time(self) -> None:
-        """Refuse a request that takes too long; else check again when it would."""
-        timeout = settings.REQUEST_TIMEOUT
-        remaining = timeout if self._began is None else self._began + timeout - self.loop.time()
-        if remaining <= 0 and (self.flow.read_paused or self.pipeline):
-            remaining = PAUSE
+        """Close a connection whose request, or the pause before it, takes too long; else check again when it would."""
+        now, timeout = self.loop.time(), settings.REQUEST_TIMEOUT
+        remaining = float(timeout)
+        if self._began is not None:
+            remaining = self._began + timeout - now
+            if remaining <= 0 and (self.flow.read_paused or self.pipeline):
+                remaining = PAUSE
+        elif self.cycle.response_complete:
+            remaining = min(remaining, self._answered + self.timeout_keep_alive - now)
         if remaining > 0:
             self._timer = self.loop.call_later(remaining, self._check_time)
-        elif self._received:
+        elif self._began is not None and self._received:
             self._refuse(HTTPStatus.REQUEST_TIMEOUT, f"the request was not complete within {timeout} s")
         else:
             self._socket.close()
@@ -211,11 +216,6 @@ class HttpProtocol(HttpToolsProtocol):
         self._discarded += size
         if self._discarded > MAX_DISCARDED:
             self._socket.abort()
-
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
-        if self.cycle.more_body and self.cycle.response_complete and self.expect_100_continue:
-            self.transport.close()  # the client may send the body or not: what follows cannot be parsed
 
 
 def _too_large(url_size: int) -> tuple[HTTPStatus, str]:

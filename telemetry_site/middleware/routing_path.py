@@ -1,7 +1,5 @@
 """The path on which Django matches routes: decoded except for escaped slashes (see rest.paths)."""
 
-from collections.abc import Awaitable
-
 from rest.paths import InvalidPath, routing_path
 from telemetry_site.middleware.request_id import App, Receive, Scope, Send, answer_problem
 
@@ -12,9 +10,9 @@ class RoutingPath:
     def __init__(self, app: App) -> None:
         self.app = app
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             path = routing_path(scope["raw_path"].decode("latin-1"))
         except InvalidPath as error:
-            return answer_problem(send, 400, str(error))
-        return self.app({**scope, "path": path}, receive, send)
+            return await answer_problem(send, 400, str(error))
+        await self.app({**scope, "path": path}, receive, send)

@@ -1,10 +1,12 @@
 """Limits of the HTTP protocol on real sockets: head size, headers, time, connections, and responses to large bodies."""
 
+import asyncio
 import contextlib
 import http.client
 import json
 import socket
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -12,9 +14,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import uvicorn
 
 from telemetry_site import http_protocol
-from telemetry_site.http_protocol import MAX_HEAD_SIZE, MAX_HEADERS
+from telemetry_site.http_protocol import MAX_HEAD_SIZE, MAX_HEADERS, HttpProtocol
 from telemetry_site.middleware.size_and_timeout import MAX_BODY_SIZE
 from tests.conftest import API, ApiClient, point
 
@@ -165,6 +168,29 @@ def test_blank_lines_do_not_keep_a_connection_open(admin: ApiClient, settings: A
         assert client.recv(65536).startswith(b"HTTP/1.1 200")
         client.sendall(b"\r\n")
         assert status_of(read_all(client)) == 408
+
+
+def test_idle_connection_is_closed_after_the_keep_alive_timeout(settings: Any):
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body"})
+
+    settings.REQUEST_TIMEOUT = 1
+    config = uvicorn.Config(application, port=0, http=HttpProtocol, lifespan="off", timeout_keep_alive=2)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    with connect(server.servers[0].sockets[0].getsockname()[1]) as client:
+        for _ in range(2):
+            client.sendall(LINE + b"\r\n")
+            assert client.recv(65536).startswith(b"HTTP/1.1 200")
+            time.sleep(1.5)
+        started = time.monotonic()
+        assert read_all(client) == b"" and time.monotonic() - started < 5
+    server.should_exit = True
+    thread.join(15)
 
 
 def test_connection_without_a_request_is_closed(admin: ApiClient, settings: Any):

@@ -36,9 +36,9 @@ class Command(BaseCommand):
         except InvalidPoint as error:
             raise CommandError(f"{error.field}: {error.detail}", returncode=2) from None
         is_new = device_id is not None and not Device.objects.filter(device_id=device_id).exists()
-        for argument, error in (("NAME", name_error(name)), ("--device", id_error(device_id) if is_new else None)):
-            if error is not None:
-                raise CommandError(f"{argument}: {error}", returncode=2)
+        reason = name_error(name) or (id_error(device_id or "") if is_new else None)
+        if reason is not None:
+            raise CommandError(reason, returncode=2)
         group, expires_at = self.group(options["group"], device_id), self.expiry(options["expires_days"])
         device = None if device_id is None else Device.objects.get_or_create(device_id=device_id)[0]
         _, key = ApiKey.issue(name, options["scope"], device, group=group, expires_at=expires_at)
