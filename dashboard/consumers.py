@@ -18,6 +18,7 @@ from metrics import stream_follower
 from metrics.models import Device
 from metrics.query import latest
 from rest.caller import Caller
+from rest.json_names import unique_names
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +106,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
         try:
             if text_data is None or len(text_data) > MAX_MESSAGE_LENGTH:
                 raise InvalidSubscription("message must be JSON text of at most 256 KiB")
-            subscription = LiveSubscription.parse(json.loads(text_data))
+            subscription = LiveSubscription.parse(json.loads(text_data, object_pairs_hook=unique_names))
         except (InvalidSubscription, ValueError, RecursionError) as error:
             await self.send_message({"type": "error", "detail": str(error)})
             return

@@ -7,6 +7,8 @@ from rest_framework import status
 from rest_framework.exceptions import APIException, ParseError
 from rest_framework.parsers import BaseParser
 
+from rest.json_names import DuplicateName, check_unique_names
+
 BODY_LIMIT = 4 * 1024 * 1024  # bytes; the ingestion endpoints have their own limit
 
 
@@ -23,6 +25,8 @@ class JSONParser(BaseParser):
         if len(body) > BODY_LIMIT:
             raise TooLarge
         try:
-            return msgspec.json.decode(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            document = msgspec.json.decode(body)
+            check_unique_names(body, document)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, DuplicateName) as error:
             raise ParseError(f"the body is not JSON: {error}") from None
+        return document

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ingest.wire.validate import MAX_INTEGER, InvalidPoint, check_value
 from metrics.storage.format.codec import Kind
+from rest.json_names import unique_names
 
 _BOOLEANS = {"true": True, "false": False, "t": True, "f": False, "yes": True, "no": False, "1": True, "0": False}
 _NO_VALUES = {"nan", "null", "none", "n/a", "na", "-nan", "inf", "-inf", "+inf", "infinity", "-infinity"}
@@ -61,7 +62,7 @@ def _parse_cell(cell: str, kind: Kind) -> Any:
     value: Any = cell
     if kind in (Kind.JSON, Kind.GEOLOCATION):
         try:
-            value = json.loads(cell)
+            value = json.loads(cell, object_pairs_hook=unique_names)
         except (ValueError, RecursionError):
             raise ValueError(f"{_shown(cell)} is not JSON") from None
     return check_value(value)
@@ -108,7 +109,7 @@ def parse_object(cell: str, field: str) -> dict[str, Any] | None:
     if not cell.strip():
         return None
     try:
-        document = json.loads(cell)
+        document = json.loads(cell, object_pairs_hook=unique_names)
     except (ValueError, RecursionError):
         document = cell
     if not isinstance(document, dict):

@@ -7,6 +7,7 @@ from typing import Any
 
 from ingest.wire.batch import RequestRejected
 from ingest.wire.times import ACCEPTED, parse_time
+from rest.json_names import DuplicateName, unique_names
 
 MAX_INTEGER = 2**53  # a float does not hold every integer above
 MAX_DEPTH = 32  # levels of a value
@@ -39,7 +40,9 @@ def parse_document(body: bytes) -> Any:
     if _depth(body) > MAX_DOCUMENT_DEPTH:
         raise RequestRejected(f"the body is nested too deeply: values of at most {MAX_DEPTH} levels are accepted")
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_int=_integer)
+        return json.loads(text, object_pairs_hook=unique_names, parse_int=_integer)
+    except DuplicateName as error:
+        raise RequestRejected(str(error)) from None
     except json.JSONDecodeError as error:
         raise RequestRejected(
             f"the body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
@@ -52,15 +55,6 @@ def _depth(body: bytes) -> int:
         depth += 1 if mark in b"[{" else -1
         deepest = max(deepest, depth)
     return deepest
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) != len(pairs):
-        names = [name for name, _ in pairs]
-        duplicate = next(name for name in names if names.count(name) > 1)
-        raise RequestRejected(f"the name {duplicate!r:.80} occurs twice in one object: names must be unique")
-    return document
 
 
 def _integer(digits: str) -> int | float:

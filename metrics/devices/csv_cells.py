@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from rest.csv_text import FORMULA, text_cell
+from rest.json_names import check_unique_names
 
 MAX_TEXT_LENGTH = 200
 MAX_EXPECTED_INTERVAL = 366 * 86_400  # seconds
@@ -74,9 +75,11 @@ def read_tags(cell: str) -> dict[str, str]:
     if not cell:
         return {}
     try:
-        tags = msgspec.json.decode(decode_text(cell), type=dict[str, str])
+        text = decode_text(cell)
+        tags = msgspec.json.decode(text, type=dict[str, str])
     except msgspec.MsgspecError:
         raise ValueError('must be a JSON object of texts such as {"line":"2"}') from None
+    check_unique_names(text.encode(), tags)
     if len(tags) > MAX_TAGS:
         raise ValueError(f"must be at most {MAX_TAGS} tags")
     for name, value in tags.items():
