@@ -4,7 +4,7 @@
 #   make test-fast      run the tests without the slow ones
 #   make check          run all static checks
 #   make schema         regenerate docs/openapi.yaml after a change of the API
-#   make fuzz           send tens of thousands of generated requests to the API
+#   make fuzz           send tens of thousands of generated paths, parameters and bodies to the API
 #   make bench          run the benchmarks and print tables
 #   make bench-api      response times with 100,000 devices, a million series and 100 million points
 #   make bench-alerts   latency of alerts, and backtests
@@ -54,7 +54,8 @@ schema: $(SITE)
 
 fuzz: $(TOOLS)
 	@FUZZ_EXAMPLES=80 FUZZ_SEEDS="1 2" FUZZ_PHASES=examples,coverage,fuzzing,stateful \
-		$(PYTHON) -m pytest -q -rP tests/telemetry_site/test_api_fuzzing.py $(PYTEST_ARGS)
+		$(PYTHON) -m pytest -q -rP tests/telemetry_site/test_api_fuzzing.py tests/telemetry_site/test_hostile_texts.py \
+		tests/telemetry_site/test_paths.py $(PYTEST_ARGS)
 
 bench: $(TOOLS) $(FRONT_END)
 	@$(PYTHON) -m benchmarks $(BENCH_ARGS)

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import resource
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 # threads wait that long several times while the event loop is busy.
 SWITCH_INTERVAL = 0.0005
 DISK_PROBE_INTERVAL, FULL_DISK_PROBE_INTERVAL = 5.0, 1.0  # seconds
+MAX_OPEN_FILES = 65_536
 REQUEST_STATS_INTERVAL = 1.0  # seconds between two writes of request statistics
 
 
@@ -42,6 +44,7 @@ class Lifespan:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 process_caches.reset_after_fork()
+                _raise_file_limit()
                 sys.setswitchinterval(SWITCH_INTERVAL)
                 gc.collect()
                 gc.freeze()  # excludes imported modules from garbage collection, for shorter pauses
@@ -66,6 +69,14 @@ class Lifespan:
                 await asyncio.to_thread(close_pools)
                 await send({"type": "lifespan.shutdown.complete"})
                 return
+
+
+def _raise_file_limit() -> None:
+    """Allow as many open files, which include connections, as the system does: the usual soft limit is 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < limit:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 async def _refresh_registry() -> None:

@@ -2,19 +2,24 @@
 
 import copy
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
+import hypothesis
 import pytest
 import yaml
 from django.conf import settings
+from hypothesis import HealthCheck, given
+from hypothesis import strategies as st
 
 from metrics.models import Device, DeviceGroup, MetricDefinition
 from tests.alerts.factories import create_alerts, create_rule, create_webhook
 from tests.conftest import ApiClient, point
+from tests.telemetry_site.routes import all_routes
 
 OPERATIONS = yaml.safe_load((Path(settings.BASE_DIR) / "docs" / "openapi.yaml").read_text())["paths"]
 METHODS = ("get", "put", "post", "patch", "delete")
@@ -30,6 +35,12 @@ HOSTILE_ESCAPES = (
     "%00", "a%00b", "%ff", "%ed%a0%80", "%zz", "%", "", "%20", ".", "..", "%2F", "a%2Cb", "a%2C%2Cb", "%E2%80%AE",
     "-1", "0", "1e999", "nan", "999999999999999999999", "%2B", "[]", "%7B%22a%22:%22%5Cu0000%22%7D", "x" * 3000,
     "2026-13-45", "0001-01-01T00:00:00%2B23:59", "9999-12-31T23:59:59-23:59", "%5C", "%27%22%3C", "\\",
+)  # fmt: skip
+EXAMPLES = 10 * int(os.environ.get("FUZZ_EXAMPLES", "12"))
+PARAMETERS = (
+    "limit", "offset", "cursor", "search", "q", "after", "device", "metric", "today", "shown", "start_time", "end_time",
+    "device_ids", "metric_names", "groups", "status", "level", "page", "tab", "rule", "at", "lookback", "interval",
+    "time_range", "dry_run", "unknown",
 )  # fmt: skip
 HOLE = "hostile-value"
 
@@ -98,6 +109,36 @@ def test_hostile_json_is_never_a_server_error(admin: ApiClient, ids: dict[str, s
                 if response.status >= 500:
                     failures.append((method, path, response.status, text[:200], hostile[:40]))
     assert not failures, "\n".join(map(str, failures))
+
+
+PIECES = st.one_of(
+    st.sampled_from(HOSTILE_ESCAPES),
+    st.text(max_size=8).map(lambda text: quote(text.encode("utf-8", "replace"), safe="")),
+    st.binary(max_size=6).map(lambda octets: "".join(f"%{octet:02x}" for octet in octets)),
+    st.text("/?&=%+.;:@!$'()*,-_~abc0123456789", max_size=8),
+)
+
+
+@pytest.mark.slow
+def test_generated_urls_are_never_a_server_error(admin: ApiClient, administrator: ApiClient, ids: dict[str, str]):
+    """Routes of the API, the pages and the admin, filled with generated names and followed by generated parameters."""
+    templates = sorted(
+        {route.template for route in all_routes()} | {"/admin/metrics/device/{x}/", "/static/{x}", "/{x}"}
+    )
+    parameters = st.lists(st.tuples(st.sampled_from(PARAMETERS), PIECES), max_size=3)
+
+    @hypothesis.settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.sampled_from(templates), st.lists(PIECES, min_size=3, max_size=3), parameters, st.data())
+    def send(template: str, names: list[str], query: list[tuple[str, str]], data: st.DataObject) -> None:
+        remaining = iter(names)
+        path = re.sub(r"{\w+}", lambda _: next(remaining), template)
+        method = data.draw(st.sampled_from(("GET", "POST", "PUT", "PATCH")))
+        client = data.draw(st.sampled_from((admin, administrator)))
+        address = "?".join([path, "&".join(f"{name}={value}" for name, value in query)]).replace(" ", "%20")
+        response = client.call(method, address, None if method == "GET" else b"{}")
+        assert response.status < 500, (method, address, response.raw[:500])
+
+    send()
 
 
 @pytest.mark.slow
