@@ -20,9 +20,8 @@ from ingest.json_endpoints import ENDPOINTS, MAX_BODY_SIZE, body_too_large, chec
 from ingest.pipeline import NOT_ALLOWED, accept_async
 from ingest.small_batches import store_small_batch
 from ingest.wire.batch import RequestRejected
-from metrics.api.latest_response import MAX_LOOKBACK, incomplete, latest_shape, nothing_found
+from metrics.api.latest_response import MAX_LOOKBACK, answer_latest
 from metrics.error_responses import EXPECTED_ERRORS, ErrorResponse, error_response
-from metrics.query import latest
 from rest import ip_rate_limit
 from rest.caller import WRITERS, Caller
 from rest.paths import InvalidPath, decode
@@ -168,10 +167,7 @@ async def _latest(sender: Caller, device_id: str, metric: str, scope: Scope) -> 
     if not seconds.isascii() or not seconds.isdigit() or not 0 < int(seconds) <= MAX_LOOKBACK:
         raise RequestRejected(f"lookback: whole seconds from 1 to {MAX_LOOKBACK} are accepted")
     lookback = timedelta(seconds=int(seconds))
-    result = await asyncio.to_thread(latest.read_latest_points, [device_id], [metric], lookback)
-    if not result.points:
-        raise RequestRejected(nothing_found(device_id, metric, lookback, result.damaged), 404)
-    return latest_shape(result.points[0]) | incomplete(result.damaged)
+    return await asyncio.to_thread(answer_latest, sender, device_id, metric, lookback)
 
 
 async def _send_problem(scope: Scope, send: Send, visit: Visit, response: ErrorResponse) -> None:

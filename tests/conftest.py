@@ -20,6 +20,7 @@ from django.db import IntegrityError, connection, transaction
 from django.test.utils import setup_databases, teardown_databases
 
 from alerts.apps import create_initial_rows as create_alert_rows
+from ingest.identity import tokens
 from ingest.models import ApiKey
 from ingest.rejected.inbox import stop_inbox
 from metrics.apps import create_initial_rows
@@ -249,6 +250,12 @@ def person(port: int, user: Any) -> ApiClient:
     token = "a" * 32
     cookies = f"{settings.SESSION_COOKIE_NAME}={session}; {settings.CSRF_COOKIE_NAME}={token}"
     return ApiClient(port, {"Cookie": cookies, "X-CSRFToken": token})
+
+
+def with_token(port: int, username: str) -> ApiClient:
+    """Return a client with an access token of a user, whose requests the fast lane answers where it can."""
+    user = get_user_model().objects.get(username=username)
+    return ApiClient(port, {"Authorization": f"Bearer {tokens.issue_for_user(user).access_token}"})
 
 
 def stamp(seconds_ago: float = 0.0) -> str:

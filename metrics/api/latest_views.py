@@ -5,14 +5,13 @@ from typing import Any
 
 from drf_spectacular.utils import PolymorphicProxySerializer, extend_schema_serializer
 from rest_framework import serializers
-from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from metrics.api import examples
 from metrics.api.fields import names_field
-from metrics.api.latest_response import MAX_LOOKBACK, incomplete, latest_shape, nothing_found
+from metrics.api.latest_response import MAX_LOOKBACK, answer_latest, incomplete, latest_shape
 from metrics.api.parameters import RangeParameters
 from metrics.api.query_views import about, query_shape
 from metrics.api.responses import (
@@ -53,10 +52,7 @@ class LatestView(APIView):
         parameters = LatestParameters(data=request.query_params)
         parameters.is_valid(raise_exception=True)
         lookback = timedelta(seconds=parameters.validated_data["lookback"])
-        result = latest.read_latest_points([device_id], [metric_name], lookback, groups=caller(request).narrowed(None))
-        if not result.points:
-            raise NotFound(nothing_found(device_id, metric_name, lookback, result.damaged))
-        return Response(latest_shape(result.points[0]) | incomplete(result.damaged))
+        return Response(answer_latest(caller(request), device_id, metric_name, lookback))
 
 
 @extend_schema_serializer(component_name="Latest")

@@ -9,7 +9,7 @@ from django.contrib.auth import get_user_model
 from metrics.devices import group_membership
 from metrics.models import Device, DeviceGroup, Revision
 from rest.caller import Caller, Scope
-from tests.conftest import API, ApiClient, ApiResponse, point
+from tests.conftest import API, ApiClient, ApiResponse, point, with_token
 
 VISIBLE_DEVICE, HIDDEN_DEVICE = "press-1", "furnace-9"
 
@@ -60,7 +60,8 @@ def read_everything(caller: ApiClient) -> str:
 
 
 def test_viewer_sees_only_devices_of_its_groups(two_groups: ApiClient, viewer: ApiClient, operator: ApiClient) -> None:
-    for caller in (viewer, operator):
+    people = [with_token(viewer.port, name) for name in ("viewer", "operator")]
+    for caller in (viewer, operator, *people):
         text = read_everything(caller)
         assert VISIBLE_DEVICE in text
         assert '"value":1.0' in text
@@ -70,9 +71,21 @@ def test_viewer_sees_only_devices_of_its_groups(two_groups: ApiClient, viewer: A
 
 
 def test_user_without_groups_sees_no_devices(two_groups: ApiClient, stranger: ApiClient) -> None:
-    text = read_everything(stranger)
-    assert '"value":' not in text
-    assert '"temperature"' not in text.replace('"metric_name":"temperature"', "")
+    for caller in (stranger, with_token(stranger.port, "stranger")):
+        text = read_everything(caller)
+        assert '"value":' not in text
+        assert '"temperature"' not in text.replace('"metric_name":"temperature"', "")
+
+
+@pytest.mark.parametrize("prefix", ["/api/v1/telemetry/", "/api/v1/"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_both_lanes_hide_the_latest_value_of_invisible_devices(
+    two_groups: ApiClient, viewer: ApiClient, stranger: ApiClient, prefix: str, method: str
+) -> None:
+    port, path = two_groups.port, f"{prefix}devices/{HIDDEN_DEVICE}/metrics/temperature/latest"
+    people = (viewer, stranger, with_token(port, "viewer"), with_token(port, "stranger"))
+    assert [caller.call(method, path).status for caller in people] == [404] * 4
+    assert two_groups.call(method, path).status == 200
 
 
 def test_admin_sees_all_devices(two_groups: ApiClient, administrator: ApiClient) -> None:
@@ -91,10 +104,11 @@ def test_pages_hide_devices_of_other_groups_from_viewer(two_groups: ApiClient, v
 
 
 def test_invisible_device_looks_like_a_missing_device(two_groups: ApiClient, viewer: ApiClient) -> None:
-    for template in ("devices/{}/metrics", "devices/{}/metrics/temperature/latest"):
-        hidden, missing = viewer.get(template.format(HIDDEN_DEVICE)), viewer.get(template.format("no-such"))
-        assert hidden.status == missing.status
-        assert _without_names(hidden) == _without_names(missing)
+    for caller in (viewer, with_token(viewer.port, "viewer")):
+        for template in ("devices/{}/metrics", "devices/{}/metrics/temperature/latest"):
+            hidden, missing = caller.get(template.format(HIDDEN_DEVICE)), caller.get(template.format("no-such"))
+            assert hidden.status == missing.status
+            assert _without_names(hidden) == _without_names(missing)
 
 
 def _without_names(response: ApiResponse) -> str:
