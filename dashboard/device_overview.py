@@ -115,6 +115,8 @@ class DeviceSummary:
 
     @property
     def sentence(self) -> str:
+        if not self.total:
+            return "0 devices"
         if self.worst is NEVER_SEEN:
             return "No device has sent data yet"
         count, state = self.counts[self.worst], self.worst.label.lower()

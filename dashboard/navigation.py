@@ -36,6 +36,9 @@ def page_context(request: HttpRequest) -> dict[str, Any]:
             return OpenAlertCounts({}, {})
         return OpenAlertCounts.visible_to(caller_of(request.user))
 
+    def in_no_group() -> bool:
+        return request.user.is_authenticated and caller_of(request.user).groups == ()
+
     def navigation() -> dict[str, Any]:
         return {"main": MAIN, "more": [entry for entry in MORE if entry[0] not in FOR_OPERATORS or can(Scope.OPERATE)]}
 
@@ -46,6 +49,7 @@ def page_context(request: HttpRequest) -> dict[str, Any]:
         "disk_full": is_disk_full(),
         "theme": theme if theme in THEMES else "",
         "open_alerts": SimpleLazyObject(open_alerts),
+        "in_no_group": SimpleLazyObject(in_no_group),
         "can_operate": SimpleLazyObject(lambda: can(Scope.OPERATE)),
         "can_administer": SimpleLazyObject(lambda: can(Scope.ADMIN)),
         "navigation": SimpleLazyObject(navigation),

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from django.core.exceptions import EmptyResultSet
 from django.db import connection
 from django.db.models.expressions import RawSQL
 
@@ -88,7 +89,10 @@ class OpenAlertCounts:
 def _count(alerts: AlertQuerySet) -> dict[str, LevelCounts]:
     """Return the counts that are not 0 by status and level: the newest of each are found by index."""
     of_each = alerts.filter(status=RawSQL("status.value", ()), level=RawSQL("level.value", ()))
-    newest, parameters = of_each.order_by("-triggered_at").values("pk")[:MAX_COUNT].query.sql_with_params()
+    try:
+        newest, parameters = of_each.order_by("-triggered_at").values("pk")[:MAX_COUNT].query.sql_with_params()
+    except EmptyResultSet:  # the caller is in no group: Django makes no statement of a condition that is always false
+        return {}
     counts: dict[str, LevelCounts] = {}
     with connection.cursor() as cursor:
         cursor.execute(_COUNT_SQL.format(newest=newest), [*parameters, list(OPEN_STATUSES), Level.values])

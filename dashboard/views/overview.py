@@ -76,7 +76,7 @@ def overview(request: HttpRequest) -> HttpResponse:
         "more": summary.total > MAX_ROWS,
         "charted": charted,
         "point": charted.drawable[0] if charted else None,
-        "empty": summary.complete and summary.newest is None,
+        "empty": summary.complete and summary.newest is None and caller.groups != (),
         "ranges": CHART_RANGES,
         "site_url": site_url(request),
         "failing_channels": find_failing_channels() if caller.may(Scope.OPERATE) else [],

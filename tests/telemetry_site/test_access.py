@@ -211,7 +211,11 @@ def callers(
 
 
 def is_allowed(response: ApiResponse) -> bool:
-    """Return whether a response shows that the caller is authorized."""
+    """Return whether a response shows that the caller is authorized. A server error fails the test."""
+    assert response.status < 500 or (response.status == 503 and b"worker" in response.raw), (
+        response.status,
+        response.raw,
+    )
     if response.status in (301, 302):
         return "login" not in response.headers["Location"]
     return response.status not in (401, 403)
