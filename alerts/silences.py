@@ -5,15 +5,15 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import Q, QuerySet
 from django.db.models.expressions import RawSQL
 from django.utils import timezone
 
 from alerts import recurring_windows
 from alerts.models import Alert, Level, Silence, SilenceKind
 from alerts.models.alerts import AlertQuerySet
+from alerts.visibility import check_may_change_silence, is_silence_within, visible_silences
 from metrics.devices.group_membership import in_groups_sql
-from metrics.models import NAME_LENGTH, Device
+from metrics.models import NAME_LENGTH
 from rest.caller import Caller, Scope
 from rest.errors import InvalidFields, NotFound
 
@@ -121,8 +121,9 @@ def create_silence(fields: Mapping[str, Any], caller: Caller, now: datetime | No
 
 @transaction.atomic
 def change_silence(silence: Silence, fields: Mapping[str, Any], caller: Caller) -> Silence:
-    """Update some fields of a silence. Raises InvalidFields."""
+    """Update some fields of a silence. Raises InvalidFields, and Forbidden if it also concerns other devices."""
     silence = Silence.objects.select_for_update().get(pk=silence.pk)
+    check_may_change_silence(silence, caller)
     values = {name: fields.get(name, getattr(silence, name)) for name in SILENCE_FIELDS}
     validate(values)
     _check_device_scope(values, caller)
@@ -146,33 +147,17 @@ def create_device_maintenance(caller: Caller, ends_at: datetime, reason: str, no
 def end_silence(silence: Silence, caller: Caller, now: datetime | None = None) -> Silence:
     """End a silence now; a silence that has not started ends without having been active.
 
-    Raises NotFound if the caller may not end it.
+    Raises NotFound if the caller may not see or end it, and Forbidden if it also concerns other devices.
     """
     now = now or timezone.now()
     is_own = silence.kind == SilenceKind.MAINTENANCE and silence.device_ids == [caller.device_id]
-    if not (caller.may(Scope.OPERATE) and list_visible(caller).filter(pk=silence.pk).exists()) and not is_own:
+    if not (caller.may(Scope.OPERATE) and visible_silences(caller).filter(pk=silence.pk).exists()) and not is_own:
         raise NotFound(f"there is no silence {silence.silence_id}")
+    check_may_change_silence(silence, caller)
     if silence.ends_at > now:
         silence.starts_at, silence.ends_at = min(silence.starts_at, now), now
         silence.save()
     return silence
-
-
-def list_visible(caller: Caller) -> QuerySet[Silence]:
-    """Return the silences that concern devices the caller may see, and those without devices."""
-    if caller.device_id is not None:
-        return Silence.objects.filter(device_ids__contains=[caller.device_id])
-    if caller.groups is None:
-        return Silence.objects.all()
-    device_ids = list(Device.objects.visible_to(caller).values_list("device_id", flat=True))
-    alerts = Alert.objects.visible_to(caller).values("alert_id")
-    without_devices = Q(device_ids=[], device_groups=[], alert_id="")
-    return Silence.objects.filter(
-        Q(device_ids__overlap=device_ids)
-        | Q(device_groups__overlap=list(caller.groups))
-        | Q(alert_id__in=alerts)
-        | without_devices
-    )
 
 
 def preview_alerts(
@@ -199,14 +184,7 @@ def preview_alerts(
 
 def _check_device_scope(fields: Mapping[str, Any], caller: Caller) -> None:
     """Check that a caller restricted to some devices silences only these. Raises InvalidFields."""
-    if caller.groups is None and caller.device_id is None:
-        return
-    names = fields.get("device_ids") or []
-    if names and Device.objects.visible_to(caller).filter(device_id__in=names).count() == len(set(names)):
-        return
-    if caller.groups and fields.get("device_groups") and set(fields["device_groups"]) <= set(caller.groups):
-        return
-    if fields.get("alert_id") and Alert.objects.visible_to(caller).filter(alert_id=fields["alert_id"]).exists():
-        return
-    field = "device_ids" if names else "device_groups"
-    raise InvalidFields([(field, "must name devices or device groups that you may see")])
+    device_ids, groups, alert_id = (fields.get(name) for name in ("device_ids", "device_groups", "alert_id"))
+    if not is_silence_within(caller, device_ids or [], groups or [], alert_id or ""):
+        field = "device_ids" if device_ids else "device_groups"
+        raise InvalidFields([(field, "must name devices or device groups that you may see")])

@@ -52,7 +52,17 @@ class Caller:
 
     @property
     def is_admin(self) -> bool:
-        return self.scope == Scope.ADMIN and self.device_id is None and self.groups is None
+        return self.scope == Scope.ADMIN and self.sees_all
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether the caller sees the objects of every device."""
+        return self.device_id is None and self.groups is None
+
+    @property
+    def sees_some(self) -> bool:
+        """Whether the caller sees any device: a person in no group sees none."""
+        return self.device_id is not None or self.groups != ()
 
     def may_write(self, device_id: str) -> bool:
         within = self.groups is None or device_id in (self.members or ())

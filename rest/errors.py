@@ -1,6 +1,7 @@
 """Errors that the API answers with a status of their own. Pure: also raised by code that knows nothing of HTTP.
 
 TelemetryError
+├── Forbidden        403  the object also concerns devices that the caller does not see
 ├── NotFound         404  the named object does not exist or is not visible to the caller
 ├── Gone             410  a temporary result has expired
 ├── InvalidField     422  one field of a request is invalid; names it and what is accepted
@@ -27,6 +28,10 @@ class TelemetryError(Exception):
     status = 500
     retry_after: int | None = None
     errors: Sequence[dict[str, Any]] = ()
+
+
+class Forbidden(TelemetryError):
+    status = 403
 
 
 class NotFound(TelemetryError):

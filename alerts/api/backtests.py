@@ -19,6 +19,7 @@ from alerts.history.backtest import MAX_FIRINGS, Backtest, Firing, backtest
 from alerts.rules.lifecycle import document_of
 from alerts.rules.scope import RuleScope
 from metrics.models import NAME_LENGTH
+from rest.caller import Caller
 from rest.fields import StrictSerializer
 from rest.openapi import Tag, operation
 from rest.permissions import caller
@@ -86,10 +87,10 @@ class BacktestRequestSerializer(StrictSerializer):
             raise serializers.ValidationError({"start_time": "must be before end_time"})
         return attributes | {"start_time": start, "end_time": end}
 
-    def document(self) -> dict[str, Any]:
+    def document(self, caller: Caller) -> dict[str, Any]:
         """Return the fields of the rule. Raises NotFound or ValidationError."""
         rule_id, fields = (self.validated_data.get(name) for name in ("rule_id", "rule"))
-        stored = None if rule_id is None else document_of(get_row(rules(), rule_id=rule_id))
+        stored = None if rule_id is None else document_of(get_row(rules(caller), rule_id=rule_id))
         if fields is None:
             return stored or {}
         changes = validate_body(RuleSerializer(data=fields, partial=stored is not None), prefix="rule")
@@ -164,7 +165,7 @@ class BacktestView(APIView):
     def post(self, request: Request) -> Response:
         serializer = BacktestRequestSerializer(data=request.data)
         period = validate_body(serializer)
-        document = serializer.document()
+        document = serializer.document(caller(request))
         scope = RuleScope(caller(request), document["device_ids"], document["device_groups"])
         result = backtest(read_spec(document), scope, period["start_time"], period["end_time"])
         return Response(_serialize(result))

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -13,6 +14,7 @@ from alerts.api.filters import EXACT_TEXT
 from alerts.api.resources import AlertingResource
 from alerts.models import Channel, ChannelKind, DeliveryStatus
 from alerts.notifications import channel_lifecycle
+from alerts.visibility import visible_channels
 from rest.fields import ChoiceField, StrictSerializer, name_field
 from rest.filters import BooleanFilter, ChoiceFilter, FilterSet, SearchFilter
 from rest.openapi import Tag, operation
@@ -81,7 +83,8 @@ class ChannelTestSerializer(ResponseSerializer):
     list=Action(
         "list_alert_channels",
         "List notification channels",
-        "Returns a page of channels, sorted by name. Requires scope `operate`.",
+        "Returns a page of the channels that rules and routes of the caller's devices notify, sorted by name. Requires"
+        " scope `operate`.",
         request={"kind": "webhook"},
         response=page_example("channels", examples.CREATED_CHANNEL, filters={"kind": "webhook"}),
     ),
@@ -115,7 +118,6 @@ class ChannelTestSerializer(ResponseSerializer):
     ),
 )
 class ChannelResource(AlertingResource):
-    queryset = Channel.objects.all()
     serializer_class = ChannelSerializer
     filterset_class = ChannelFilters
     lookup_field = "channel_id"
@@ -123,6 +125,9 @@ class ChannelResource(AlertingResource):
     echo_filters = "sent"
     cacheable = True
     read_scope = "operate"
+
+    def get_queryset(self) -> QuerySet[Channel]:
+        return visible_channels(self.caller)
 
     def perform_create(self, serializer: Any) -> Channel:
         return channel_lifecycle.create_channel(serializer.validated_data, self.caller.name)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
@@ -11,7 +11,7 @@ from alerts.api import examples
 from alerts.api.alert_serializers import visible_alerts
 from alerts.api.filters import EXACT_TEXT, ChoicesFilter
 from alerts.models import Alert, Delivery, DeliveryStatus, Notice
-from rest.caller import Caller
+from alerts.visibility import visible_deliveries
 from rest.filters import BooleanFilter, FilterSet, TextFilter
 from rest.openapi import Tag
 from rest.pagination import COUNT_LIMIT, PageQuerySerializer
@@ -58,16 +58,6 @@ class DeliveryResource(Resource):
 
     def get_queryset(self) -> QuerySet[Delivery]:
         return visible_deliveries(self.caller)
-
-
-def visible_deliveries(caller: Caller) -> QuerySet[Delivery]:
-    """Return the deliveries whose alerts are all visible to a caller; a delivery may carry many notifications."""
-    if caller.groups is None:
-        return Delivery.objects.all()
-    notices, visible = Notice.objects.filter(delivery=OuterRef("pk")), Alert.objects.visible_to(caller)
-    return Delivery.objects.filter(
-        Exists(notices.filter(alert__in=visible)), ~Exists(notices.exclude(alert__in=visible))
-    )
 
 
 @extend_schema_serializer(component_name="Notice")

@@ -58,7 +58,7 @@ class PatternResource(Resource):
 
 def visible_patterns(caller: Caller) -> QuerySet[Pattern]:
     """Return the patterns whose devices are all visible to a caller."""
-    if caller.groups is None and caller.device_id is None:
+    if caller.sees_all:
         return Pattern.objects.all()
     names = {name for devices in Pattern.objects.values_list("devices", flat=True) for name in devices}
     visible = Device.objects.visible_to(caller).filter(device_id__in=names).values_list("device_id", flat=True)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
@@ -12,6 +13,7 @@ from alerts.api.filters import EXACT_TEXT
 from alerts.api.resources import AlertingResource
 from alerts.models import Channel, Route
 from alerts.notifications import channel_lifecycle
+from alerts.visibility import narrow_routes, visible_routes
 from rest.fields import StrictSerializer, name_field, names_field
 from rest.filters import BooleanFilter, FilterSet, SearchFilter
 from rest.openapi import Tag
@@ -85,7 +87,7 @@ class RouteFilters(FilterSet):
     list=Action(
         "list_alert_routes",
         "List routes",
-        "Returns a page of routes, sorted by name. Requires scope `operate`.",
+        "Returns a page of the routes of the caller's devices, sorted by name. Requires scope `operate`.",
         request={"enabled": True},
         response=page_example("routes", examples.CREATED_ROUTE, filters={"enabled": "true"}),
     ),
@@ -118,7 +120,6 @@ class RouteFilters(FilterSet):
     ),
 )
 class RouteResource(AlertingResource):
-    queryset = Route.objects.all()
     serializer_class = RouteSerializer
     filterset_class = RouteFilters
     lookup_field = "route_id"
@@ -126,7 +127,11 @@ class RouteResource(AlertingResource):
     echo_filters = "sent"
     read_scope = "operate"
 
+    def get_queryset(self) -> QuerySet[Route]:
+        return visible_routes(self.caller)
+
     def represent(self, rows: Sequence[Route], query: PageQuerySerializer | None = None) -> Any:
+        narrow_routes(rows, self.caller)
         names = {name for route in rows for name in channels_of(route)}
         channels = set(Channel.objects.filter(name__in=names).values_list("name", flat=True))
         return RouteSerializer(rows, many=True, context={"channels": channels}).data

@@ -111,6 +111,11 @@ class RuleSerializer(StrictSerializer, serializers.ModelSerializer[Rule]):
     auto_resolve_timeout = _integer_field(
         1, MAX_AUTO_RESOLVE_TIMEOUT, "Seconds without a breach after which an alert is resolved.", allow_null=True
     )
+    other_devices = serializers.BooleanField(
+        read_only=True,
+        help_text="Whether the rule also reaches devices that the caller does not see: their IDs and groups are left"
+        " out, triggers are counted of the caller's devices, and `noise` is null.",
+    )
     unconfigured_channels = serializers.SerializerMethodField(help_text="Names of channels that do not exist.")
     unknown_metric = serializers.SerializerMethodField(
         help_text="Whether a metric of the rule has no points and no definition."
@@ -125,8 +130,8 @@ class RuleSerializer(StrictSerializer, serializers.ModelSerializer[Rule]):
         model = Rule
         fields = (
             "rule_id", *FIELDS, "mode", "shadow_of", "version", "total_triggers", "last_triggered", "suspended",
-            "unconfigured_channels", "unknown_metric", "unknown_devices", "unknown_groups", "noise", "created_by",
-            "created_at", "updated_at",
+            "unconfigured_channels", "unknown_metric", "unknown_devices", "unknown_groups", "other_devices", "noise",
+            "created_by", "created_at", "updated_at",
         )  # fmt: skip
         read_only_fields = (
             "rule_id", "mode", "version", "total_triggers", "last_triggered", "suspended", "created_by", "created_at",

@@ -1,7 +1,7 @@
 """PRD E4-US1 to E4-US4: alert rules, their versions and shadow rules. Evaluators apply a change within a second.
 
-Every caller that may read sees all rules, though not all of their alerts. `admin` creates, changes and deletes rules;
-scope `operate` enables and disables them.
+A caller sees the rules that reach its devices (alerts.visibility). `admin` creates, changes and deletes rules; scope
+`operate` enables and disables those that reach no other devices.
 """
 
 from collections.abc import Sequence
@@ -20,6 +20,8 @@ from alerts.api.resources import AlertingResource
 from alerts.api.rule_serializers import RuleSerializer, complete_document, serialize_rules
 from alerts.models import Level, Mode, Rule, RuleKind, RuleVersion
 from alerts.rules import lifecycle
+from alerts.visibility import check_may_change_rule, narrow_document, narrow_rules, visible_rules
+from rest.caller import Caller
 from rest.etags import etag
 from rest.fields import StrictSerializer
 from rest.filters import BooleanFilter, ChoiceFilter, FilterSet, SearchFilter, TextFilter
@@ -53,9 +55,9 @@ class RuleActionResultSerializer(ResponseSerializer):
     rule = RuleSerializer()
 
 
-def rules() -> QuerySet[Rule]:
-    """Return all rules, with the related rows that RuleSerializer reads."""
-    return Rule.objects.select_related("shadow_of", "noise")
+def rules(caller: Caller) -> QuerySet[Rule]:
+    """Return the rules that a caller sees, with the related rows that RuleSerializer reads."""
+    return visible_rules(caller).select_related("shadow_of", "noise")
 
 
 @describe(
@@ -63,7 +65,7 @@ def rules() -> QuerySet[Rule]:
     list=Action(
         "list_alert_rules",
         "List alert rules",
-        "Returns a page of rules, sorted by name.",
+        "Returns a page of the rules that reach devices the caller sees, sorted by name.",
         request={"enabled": True, "level": ["critical"]},
         response=page_example("rules", examples.CREATED_RULE, filters={"enabled": "true", "level": "critical"}),
     ),
@@ -113,9 +115,10 @@ class RuleResource(AlertingResource):
     action_scopes = {"enable": "operate"}
 
     def get_queryset(self) -> QuerySet[Rule]:
-        return rules()
+        return rules(self.caller)
 
     def represent(self, rows: Sequence[Rule], query: PageQuerySerializer | None = None) -> Any:
+        narrow_rules(rows, self.caller)
         return serialize_rules(rows)
 
     def perform_create(self, serializer: Any) -> Rule:
@@ -135,7 +138,8 @@ class RuleResource(AlertingResource):
         "enable_alert_rule",
         "Enable or disable an alert rule",
         tag=Tag.ALERTS,
-        description="Takes effect at once. Enabling also resumes a rule that was suspended by an error.",
+        description="Takes effect at once. Enabling also resumes a rule that was suspended by an error. 403 if the rule"
+        " also reaches devices that the caller does not see.",
         request=EnabledSerializer,
         response=RuleActionResultSerializer,
         errors=(404, 412, 422),
@@ -150,7 +154,9 @@ class RuleResource(AlertingResource):
     def enable(self, request: Request, rule_id: str) -> Response:
         fields = self.validate(EnabledSerializer(data=request.data))
         with transaction.atomic():
-            rule = lifecycle.change(self.lock_object(), fields, self.caller.name)
+            rule = self.lock_object()
+            check_may_change_rule(rule, self.caller)
+            rule = lifecycle.change(rule, fields, self.caller.name)
         message = f"{rule.name} is {'enabled' if rule.enabled else 'disabled'}"
         body = {"success": True, "message": message, "rule": self.represent([rule])[0]}
         return Response(body, headers={"ETag": etag(rule)})
@@ -258,5 +264,10 @@ class RuleVersionResource(Resource):
     not_found_message = "the rule has no version {}"
 
     def get_queryset(self) -> QuerySet[RuleVersion]:
-        rule: Rule = get_row(rules(), rule_id=self.kwargs["rule_id"])
+        rule: Rule = get_row(rules(self.caller), rule_id=self.kwargs["rule_id"])
         return rule.versions.all()
+
+    def represent(self, rows: Sequence[RuleVersion], query: PageQuerySerializer | None = None) -> Any:
+        for version in rows:
+            version.document = narrow_document(version.document, self.caller)
+        return super().represent(rows, query)

@@ -78,7 +78,7 @@ class ComparisonView(APIView):
         query = ComparisonQuerySerializer(data=request.query_params)
         query.is_valid(raise_exception=True)
         since, limit = query.validated_data.get("since", timezone.now() - DEFAULT_PERIOD), query.validated_data["limit"]
-        shadow: Rule = get_row(rules(), rule_id=rule_id)
+        shadow: Rule = get_row(rules(caller(request)), rule_id=rule_id)
         if shadow.shadow_of is None:
             raise Conflict(f"{rule_id} is not a shadow rule: only shadow rules can be compared")
         result = shadows.compare(shadow.shadow_of, shadow, since, caller(request))

@@ -1,5 +1,6 @@
 """Silences and maintenance windows. Scope `operate` manages those of the devices that the caller sees."""
 
+from collections.abc import Sequence
 from datetime import UTC, timedelta
 from typing import Any
 
@@ -18,6 +19,7 @@ from alerts.api.fields import MAX_NAMES, WeeklyField, levels_field
 from alerts.api.filters import EXACT_TEXT
 from alerts.api.resources import AlertingResource
 from alerts.models import Silence, SilenceKind
+from alerts.visibility import narrow_silences, visible_silences
 from rest.fields import ChoiceField, StrictSerializer, names_field
 from rest.filters import BooleanFilter, ChoiceFilter, FilterSet, TextFilter
 from rest.openapi import Tag, operation
@@ -53,12 +55,16 @@ class SilenceSerializer(_MatchSerializer, serializers.ModelSerializer[Silence]):
         default_timezone=UTC, help_text=f"End, at most {silences.MAX_DURATION.days} days after the start."
     )
     reason = serializers.CharField(max_length=silences.MAX_REASON_LENGTH, help_text="Reason, shown to other people.")
+    other_devices = serializers.BooleanField(
+        read_only=True,
+        help_text="Whether the silence also concerns devices that the caller does not see; their names are left out.",
+    )
     active = serializers.SerializerMethodField(help_text="Whether the silence applies now.")
 
     class Meta:
         model = Silence
         fields = (
-            "silence_id", *silences.SILENCE_FIELDS, "active", "created_by", "created_at", "updated_at",
+            "silence_id", *silences.SILENCE_FIELDS, "active", "other_devices", "created_by", "created_at", "updated_at",
         )  # fmt: skip
         read_only_fields = ("silence_id", "created_by", "created_at", "updated_at")
 
@@ -133,7 +139,11 @@ class SilenceResource(AlertingResource):
         return [request.query_params.get("device_id") if self.action == "list" else None]
 
     def get_queryset(self) -> QuerySet[Silence]:
-        return silences.list_visible(self.caller)
+        return visible_silences(self.caller)
+
+    def represent(self, rows: Sequence[Silence], query: PageQuerySerializer | None = None) -> Any:
+        narrow_silences(rows, self.caller)
+        return super().represent(rows, query)
 
     def perform_create(self, serializer: Any) -> Silence:
         return silences.create_silence(serializer.validated_data, self.caller)

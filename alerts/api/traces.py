@@ -79,7 +79,7 @@ class RuleTraceView(APIView):
     def get(self, request: Request, rule_id: str) -> Response:
         query = TraceQuerySerializer(data=request.query_params)
         query.is_valid(raise_exception=True)
-        rule: Rule = get_row(rules(), rule_id=rule_id)
+        rule: Rule = get_row(rules(caller(request)), rule_id=rule_id)
         devices = Device.objects.visible_to(caller(request))
         device: Device = get_row(devices, device_id=query.validated_data["device_id"])
         at = query.validated_data.get("at", timezone.now())

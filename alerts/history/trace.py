@@ -66,7 +66,7 @@ def trace_evaluation(rule: Rule, device: Device, at: datetime, caller: Caller) -
         return EvaluationTrace(f"It was not evaluated: {error}.", False, [*steps, invalid], [])
     alerts = Alert.objects.filter(rule=rule, device=device, triggered_at__lte=at).order_by("-triggered_at")
     current, previous = _current_and_previous(alerts[:2], at)
-    scope = _check_scope(document, device)
+    scope = _check_scope(document, device, caller)
     steps.append(scope)
     signal = _evaluate(spec, device, at, caller) if scope.state == "yes" else None
     steps += _check_values(spec, signal, at)
@@ -98,7 +98,7 @@ def _check_enabled(rule: Rule, document: dict[str, Any], version: int, since: da
     return TraceStep("Rule", "yes", f"version {version}, in force since {_format_time(since)}")
 
 
-def _check_scope(document: dict[str, Any], device: Device) -> TraceStep:
+def _check_scope(document: dict[str, Any], device: Device, caller: Caller) -> TraceStep:
     ids, groups = document["device_ids"], document["device_groups"]
     if not ids and not groups:
         return TraceStep("Device", "yes", "the rule applies to all devices")
@@ -106,7 +106,8 @@ def _check_scope(document: dict[str, Any], device: Device) -> TraceStep:
         return TraceStep("Device", "yes", "the rule names the device")
     shared = set(device.groups.values_list("name", flat=True)) & set(groups)
     if shared:
-        return TraceStep("Device", "yes", f"the device is in {', '.join(sorted(shared))}")
+        groups = ", ".join(sorted(caller.narrowed(sorted(shared)) or ()))
+        return TraceStep("Device", "yes", f"the device is in {groups or 'a group of the rule'}")
     return TraceStep("Device", "no", "the rule names neither the device nor one of its groups")
 
 

@@ -150,6 +150,8 @@ class Rule(Audited):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(default=timezone.now, editable=False)
 
+    other_devices = False  # in responses: whether the rule also concerns devices that the caller does not see
+
     class Meta:
         verbose_name = "alert rule"
         ordering = ["name", "id"]

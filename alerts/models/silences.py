@@ -50,6 +50,7 @@ class Silence(Audited):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(auto_now=True, db_default=Now())
 
+    other_devices = False  # in responses: whether the silence also concerns devices that the caller does not see
     audit_name = "silence_id"
 
     class Meta:

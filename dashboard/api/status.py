@@ -166,9 +166,7 @@ class StatusView(APIView):
     def get(self, request: Request) -> Response:
         reader = caller(request)
         devices = Device.objects.visible_to(reader)
-        series = (
-            Series.objects.all() if reader.groups is None else Series.objects.filter(device__in=devices.values("pk"))
-        )
+        series = Series.objects.all() if reader.sees_all else Series.objects.filter(device__in=devices.values("pk"))
         rejected = Rejected.objects.visible_to(reader).order_by().aggregate(rows=Count("pk"), points=Sum("count"))
         writer = running_writer()
         waiting = writer.queued_points if writer is not None else 0

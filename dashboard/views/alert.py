@@ -15,7 +15,7 @@ from alerts.history.trace import EvaluationTrace, trace_evaluation
 from alerts.models import Alert, AlertEvent, EventKind, Notice, RuleKind, Status
 from alerts.models.alerts import AlertQuerySet
 from alerts.silenced_alerts import silences_of
-from alerts.silences import list_visible
+from alerts.visibility import may_change_silence
 from dashboard.alert_rows import AlertRow, display_name, drawn_threshold, rows_of
 from dashboard.views.devices import RANGES
 from metrics.error_responses import EXPECTED_ERRORS
@@ -50,7 +50,7 @@ def alert_page(request: HttpRequest, alert_id: str) -> HttpResponse:
     notices = Notice.objects.filter(alert=alert).select_related("delivery").order_by("-pk")
     context = {
         "row": row,
-        "can_end_silence": row.cover is not None and list_visible(caller).filter(pk=row.cover.silence.pk).exists(),
+        "can_end_silence": row.cover is not None and may_change_silence(row.cover.silence, caller),
         "current": read_current_values([alert]).get(alert.pk) if alert.status != Status.RESOLVED else None,
         "trace": _trace(alert, caller),
         "timeline": _timeline(alert, now),
@@ -143,9 +143,12 @@ def _count_previous(alert: Alert, visible: AlertQuerySet) -> int:
 
 
 def _owners(caller: Caller, alert: Alert) -> list[tuple[str, str]]:
-    """Return the possible owners: all users who may operate, with the current owner."""
+    """Return the possible owners: all users who may operate the device, with the current owner."""
     users = get_user_model().objects.filter(is_active=True)
-    operators = users.filter(Q(is_superuser=True) | Q(groups__name=OPERATORS)).order_by("username").distinct()
+    operates = Q(is_superuser=True)
+    if alert.device is not None:
+        operates |= Q(groups__name=OPERATORS, device_groups__devices=alert.device)
+    operators = users.filter(operates).order_by("username").distinct()
     names = [f"user:{name}" for name in operators.values_list("username", flat=True)[:MAX_OWNERS]]
     if alert.owner and alert.owner not in names:
         names.insert(0, alert.owner)

@@ -12,12 +12,14 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from alerts.models import Channel, ChannelKind, Delivery, DeliveryStatus, Route
 from alerts.notifications import channel_lifecycle
+from alerts.visibility import narrow_routes, visible_channels, visible_deliveries, visible_routes
 from dashboard.forms.channels import ChannelEditForm, RouteEditForm
 from dashboard.forms.fields import names_of, posted
 from dashboard.pagination import paginate
 from dashboard.rule_words import weekly_text
 from dashboard.views.access import admin_of, operator_of
 from metrics.models import DeviceGroup
+from rest.caller import Caller
 
 MAX_CHANNELS = 200
 
@@ -49,19 +51,21 @@ def describe_route(route: Route) -> str:
 
 @require_safe
 def channel_list(request: HttpRequest) -> HttpResponse:
-    """Show all channels, the routes and a page of the delivery log."""
-    operator_of(request)
+    """Show the channels, the routes and a page of the delivery log that the caller sees."""
+    caller = operator_of(request)
+    routes = list(visible_routes(caller)[:MAX_CHANNELS])
+    narrow_routes(routes, caller)
     context = {
-        "rows": _channel_rows(),
-        "routes": [(route, describe_route(route)) for route in Route.objects.all()[:MAX_CHANNELS]],
+        "rows": _channel_rows(caller),
+        "routes": [(route, describe_route(route)) for route in routes],
     }
-    return render(request, "dashboard/alerts/channels.html", context | _log(request, Delivery.objects.all()))
+    return render(request, "dashboard/alerts/channels.html", context | _log(request, visible_deliveries(caller)))
 
 
-def _channel_rows() -> list[tuple[Channel, str, Delivery | None]]:
-    """Return the channels with their destinations and last deliveries."""
-    newest = Delivery.objects.filter(channel_name=OuterRef("name")).order_by("-id").values("pk")[:1]
-    channels = list(Channel.objects.annotate(newest=Subquery(newest))[:MAX_CHANNELS])
+def _channel_rows(caller: Caller) -> list[tuple[Channel, str, Delivery | None]]:
+    """Return the channels with their destinations and last deliveries, of those that the caller sees."""
+    newest = visible_deliveries(caller).filter(channel_name=OuterRef("name")).order_by("-id").values("pk")[:1]
+    channels = list(visible_channels(caller).annotate(newest=Subquery(newest))[:MAX_CHANNELS])
     deliveries = Delivery.objects.in_bulk([channel.newest for channel in channels if channel.newest])
     return [(channel, destination_of(channel), deliveries.get(channel.newest)) for channel in channels]
 
@@ -77,14 +81,14 @@ def channel_page(request: HttpRequest, channel_id: str = "") -> HttpResponse:
     caller = operator_of(request) if channel_id and request.method != "POST" else admin_of(request)
     channel, save = Channel(kind=ChannelKind.WEBHOOK), partial(channel_lifecycle.create_channel, by=caller.name)
     if channel_id:
-        channel = get_object_or_404(Channel, channel_id=channel_id)
+        channel = get_object_or_404(visible_channels(caller), channel_id=channel_id)
         save = partial(channel_lifecycle.change_channel, channel)
     destination = destination_of(channel)
     form = ChannelEditForm(posted(request), channel, destination)
     if saved := form.save(save):
         messages.success(request, f"{saved.name} saved. Send a test to check the channel.")
         return redirect("dashboard:channel", saved.channel_id)
-    log = _log(request, Delivery.objects.filter(channel_name=channel.name) if channel_id else Delivery.objects.none())
+    log = _log(request, visible_deliveries(caller).filter(channel_name=channel.name if channel_id else None))
     context = {"channel": channel, "form": form, "destination": destination} | log
     return render(request, "dashboard/alerts/channel.html", context, status=422 if form.errors else 200)
 

@@ -9,9 +9,10 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from alerts.models import OPEN_STATUSES, Alert, Level, Rule, Status
+from alerts.models import OPEN_STATUSES, Alert, Level, Status
 from alerts.models.alerts import AlertQuerySet
 from alerts.silenced_alerts import covering_silences
+from alerts.visibility import visible_rules
 from dashboard.alert_rows import (
     AlertRow,
     cover_text,
@@ -99,7 +100,7 @@ def inbox(request: HttpRequest) -> HttpResponse:
         "groups": [(name, name) for name in names_of(DeviceGroup.objects.visible_to(caller))],
         "owners": [("me", "Me"), ("nobody", "Unassigned"), *others],
         "ages": AGES,
-        "rule": Rule.objects.filter(rule_id=filters.rule).first() if filters.rule else None,
+        "rule": visible_rules(caller).filter(rule_id=filters.rule).first() if filters.rule else None,
         "newest": visible.order_by("-pk").values_list("pk", flat=True).first() or 0,
     }
     return render(request, "dashboard/alerts/alerts.html", context)

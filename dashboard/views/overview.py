@@ -13,7 +13,8 @@ from django.views.decorators.http import require_safe
 from alerts.models import Alert, Status
 from alerts.notifications.retry_queue import find_failing_channels
 from alerts.silenced_alerts import count_silenced
-from alerts.silences import list_active, list_visible
+from alerts.silences import list_active
+from alerts.visibility import visible_silences
 from dashboard.device_overview import DeviceRow, DeviceSummary, device_rows, importance, worst_first
 from dashboard.device_state import ONLINE, count_states, ranks_of
 from dashboard.open_alert_counts import OpenAlertCounts
@@ -89,7 +90,7 @@ def _open_alerts(caller: Caller) -> dict[str, Any]:
     counts = OpenAlertCounts.visible_to(caller)
     worst = worst_rows(caller, 1, status=Status.ACTIVE) if counts.unacknowledged else []
     active = list_active(timezone.now())
-    visible = set(list_visible(caller).values_list("pk", flat=True)) if active else set()
+    visible = set(visible_silences(caller).values_list("pk", flat=True)) if active else set()
     alerts = Alert.objects.visible_to(caller).without_shadows()
     return {
         "open_alerts": counts,

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from django.contrib import messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import Count, Q
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -11,9 +12,16 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from alerts.conditions.spec import MAX_CONDITIONS
-from alerts.models import Alert, Channel, Mode, Rule, RuleVersion
+from alerts.models import Alert, Mode, Rule, RuleVersion
 from alerts.rules import lifecycle
 from alerts.rules.unresolved_names import UnresolvedNames, find_unresolved_names, metrics_of
+from alerts.visibility import (
+    check_may_change_rule,
+    narrow_document,
+    narrow_rules,
+    visible_channels,
+    visible_rules,
+)
 from dashboard import rule_words
 from dashboard.alert_rows import display_name
 from dashboard.device_overview import plural
@@ -23,7 +31,7 @@ from dashboard.pagination import PAGE_SIZE, paginate, search_of, text_of
 from dashboard.views.access import admin_of, operator_of
 from metrics.models import DeviceGroup, MetricDefinition
 from rest.caller import Caller, caller_of
-from rest.errors import InvalidFields, NotFound
+from rest.errors import Forbidden, InvalidFields, NotFound
 
 MAX_NAMED = 3  # missing names in one warning
 MAX_VERSIONS = 20
@@ -58,13 +66,14 @@ def _first_of(names: list[str]) -> str:
 @require_safe
 def rule_list(request: HttpRequest) -> HttpResponse:
     """Show a page of rules by name; `?q=` searches names, descriptions and metrics."""
-    search = search_of(request)
-    rules = Rule.objects.filter(mode=Mode.LIVE)
+    search, caller = search_of(request), caller_of(request.user)
+    rules = visible_rules(caller).filter(mode=Mode.LIVE)
     if search:
         fields = Q(name__icontains=search) | Q(description__icontains=search) | Q(metric_name__icontains=search)
         rules = rules.filter(fields)
     listed = rules.select_related("noise").annotate(shadow_count=Count("shadows")).order_by("name", "pk")
     page = paginate(request, listed)
+    narrow_rules(page.rows, caller)
     missing = find_unresolved_names(page.rows)
     context = {
         "rows": [(rule, warnings_of(rule, missing)) for rule in page.rows],
@@ -83,7 +92,8 @@ def rule_page(request: HttpRequest, rule_id: str = "") -> HttpResponse:
     """
     caller, rule, linked = caller_of(request.user), Rule(), {}
     if rule_id:
-        rule = _rule(rule_id)
+        rule = _rule(caller, rule_id)
+        narrow_rules([rule], caller)
     else:
         linked = {
             "metric_name": request.GET.get("metric", "").replace("\0", ""),
@@ -92,7 +102,7 @@ def rule_page(request: HttpRequest, rule_id: str = "") -> HttpResponse:
     if request.method == "POST" or not rule_id:
         admin_of(request)
     groups = names_of(DeviceGroup.objects.visible_to(caller))
-    form = RuleEditForm(posted(request), rule, linked, groups, names_of(Channel.objects.all()))
+    form = RuleEditForm(posted(request), rule, linked, groups, names_of(visible_channels(caller)))
     if form.is_valid() and (saved := _save(request, caller, rule, form)):
         return redirect("dashboard:rule", saved.rule_id)
     context = {
@@ -101,8 +111,8 @@ def rule_page(request: HttpRequest, rule_id: str = "") -> HttpResponse:
         "sentence_fields": SENTENCE_FIELDS,
         "max_conditions": MAX_CONDITIONS,
         "backtest_ranges": BACKTEST_RANGES,
-        "metrics": names_of(MetricDefinition.objects.all()),
-        "versions": _versions(rule) if rule_id else [],
+        "metrics": names_of(MetricDefinition.objects.all()) if caller.is_admin else [],
+        "versions": _versions(rule, caller) if rule_id else [],
         "shadows": _shadows(rule, caller) if rule_id else [],
     }
     status = 422 if form.is_bound and form.error_lists() else 200
@@ -132,9 +142,11 @@ def _save(request: HttpRequest, caller: Caller, rule: Rule, form: RuleEditForm) 
     return saved
 
 
-def _versions(rule: Rule) -> list[tuple[RuleVersion, list[tuple[str, str, str]]]]:
-    """Return the newest versions with their changes."""
+def _versions(rule: Rule, caller: Caller) -> list[tuple[RuleVersion, list[tuple[str, str, str]]]]:
+    """Return the newest versions with their changes, as far as the caller sees."""
     versions = list(rule.versions.all()[: MAX_VERSIONS + 1])
+    for version in versions:
+        version.document = narrow_document(version.document, caller)
     pairs = zip(versions[:MAX_VERSIONS], [*versions[1:], None], strict=False)
     return [(version, rule_words.changes(version, before)) for version, before in pairs]
 
@@ -165,9 +177,12 @@ def check_rule(request: HttpRequest) -> JsonResponse:
 def switch_rule(request: HttpRequest, rule_id: str) -> HttpResponse:
     """Enable or disable a rule."""
     caller = operator_of(request)
-    rule, enabled = _rule(rule_id), request.POST.get("enabled") == "yes"
+    rule, enabled = _rule(caller, rule_id), request.POST.get("enabled") == "yes"
     try:
+        check_may_change_rule(rule, caller)
         lifecycle.change(rule, {"enabled": enabled}, caller.name)
+    except Forbidden as error:
+        raise PermissionDenied(str(error)) from error
     except InvalidFields as error:
         messages.error(request, f"Not changed: {error}.")
     else:
@@ -180,7 +195,8 @@ def switch_rule(request: HttpRequest, rule_id: str) -> HttpResponse:
 @require_POST
 def restore_version(request: HttpRequest, rule_id: str) -> HttpResponse:
     """Save an earlier version again, as the next version."""
-    caller, rule = admin_of(request), _rule(rule_id)
+    caller = admin_of(request)
+    rule = _rule(caller, rule_id)
     number = request.POST.get("version", "")
     try:
         changed = lifecycle.roll_back(rule, min(int(number), MAX_VERSION_NUMBER), caller.name)
@@ -193,7 +209,8 @@ def restore_version(request: HttpRequest, rule_id: str) -> HttpResponse:
 @require_POST
 def promote(request: HttpRequest, rule_id: str) -> HttpResponse:
     """Save a shadow rule as the next version of its live rule."""
-    caller, shadow = admin_of(request), _rule(rule_id)
+    caller = admin_of(request)
+    shadow = _rule(caller, rule_id)
     if shadow.shadow_of is None:
         raise Http404
     live = lifecycle.promote(shadow, caller.name)
@@ -204,7 +221,8 @@ def promote(request: HttpRequest, rule_id: str) -> HttpResponse:
 @require_POST
 def delete(request: HttpRequest, rule_id: str) -> HttpResponse:
     """Delete a rule and resolve its open alerts; all its alerts are kept."""
-    caller, rule = admin_of(request), _rule(rule_id)
+    caller = admin_of(request)
+    rule = _rule(caller, rule_id)
     live, open_count = rule.shadow_of, rule.alerts.open().count()
     lifecycle.delete(rule, caller.name)
     resolved = f" {plural(open_count, 'open alert')} resolved." if open_count and live is None else ""
@@ -212,7 +230,7 @@ def delete(request: HttpRequest, rule_id: str) -> HttpResponse:
     return redirect("dashboard:rule", live.rule_id) if live else redirect("dashboard:rules")
 
 
-def _rule(rule_id: str) -> Rule:
-    rules = Rule.objects.select_related("shadow_of")
+def _rule(caller: Caller, rule_id: str) -> Rule:
+    rules = visible_rules(caller).select_related("shadow_of")
     rule: Rule = get_object_or_404(rules, rule_id=rule_id)
     return rule

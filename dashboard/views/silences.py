@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from django.contrib import messages
+from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -14,6 +15,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from alerts import recurring_windows, silences
 from alerts.models import Alert, Rule, Silence
+from alerts.visibility import narrow_silences, visible_rules, visible_silences
 from dashboard.alert_rows import AlertRow, rows_of
 from dashboard.device_overview import plural
 from dashboard.forms.fields import MAX_CHOICES, names_of, posted
@@ -22,7 +24,7 @@ from dashboard.pagination import paginate
 from dashboard.views.access import operator_of, return_url
 from metrics.models import DeviceGroup
 from rest.caller import Caller, caller_of
-from rest.errors import InvalidFields, NotFound
+from rest.errors import Forbidden, InvalidFields, NotFound
 
 MAX_ROWS = 200
 PREVIEW_DAYS = 7
@@ -42,7 +44,7 @@ def silence_list(request: HttpRequest) -> HttpResponse:
         operator_of(request)
     form = SilenceCreateForm(posted(request), request.GET, now)
     form.offer("device_groups", names_of(DeviceGroup.objects.visible_to(caller)))
-    form.offer("rule_ids", Rule.objects.order_by("name").values_list("rule_id", "name")[:MAX_CHOICES])
+    form.offer("rule_ids", visible_rules(caller).order_by("name").values_list("rule_id", "name")[:MAX_CHOICES])
     preview = None
     if request.POST.get("do") == "preview":
         preview = form.save(partial(_preview, caller, now))
@@ -64,18 +66,20 @@ def _preview(caller: Caller, now: datetime, fields: dict[str, Any]) -> tuple[str
 
 def _lists(request: HttpRequest, caller: Caller, now: datetime) -> dict[str, Any]:
     """Return the active and scheduled silences, and a page of the expired ones."""
-    visible = silences.list_visible(caller)
+    visible = visible_silences(caller)
     active = visible.filter(starts_at__lte=now, ends_at__gt=now).order_by("ends_at")[:MAX_ROWS]
     scheduled = visible.filter(starts_at__gt=now).order_by("starts_at")[:MAX_ROWS]
     page = paginate(request, visible.filter(ends_at__lte=now).order_by("-ends_at", "-id"))
     sections = (("Active", active), ("Scheduled", scheduled), ("Expired", page.rows))
-    return {"sections": [(title, _rows(listed, now)) for title, listed in sections], "page": page, "now": now}
+    return {"sections": [(title, _rows(listed, caller, now)) for title, listed in sections], "page": page, "now": now}
 
 
-def _rows(listed: Iterable[Silence], now: datetime) -> list[SilenceRow]:
+def _rows(listed: Iterable[Silence], caller: Caller, now: datetime) -> list[SilenceRow]:
     """Return a row for each silence. An active silence does not silence outside its recurring window."""
     rows = list(listed)
-    alerts = Alert.objects.in_bulk([row.alert_id for row in rows if row.alert_id], field_name="alert_id")
+    narrow_silences(rows, caller)
+    visible = Alert.objects.visible_to(caller)
+    alerts = visible.in_bulk([row.alert_id for row in rows if row.alert_id], field_name="alert_id")
     ids = {rule_id for row in rows for rule_id in row.rule_ids}
     names = dict(Rule.objects.filter(rule_id__in=ids).values_list("rule_id", "name")) if ids else {}
     return [(row, _targets(row, alerts, names), recurring_windows.is_active(row.weekly, now)) for row in rows]
@@ -121,9 +125,11 @@ def silence_alert(request: HttpRequest, alert_id: str) -> HttpResponse:
 def end_silence(request: HttpRequest, silence_id: str) -> HttpResponse:
     """End a silence now."""
     caller = operator_of(request)
-    silence = get_object_or_404(silences.list_visible(caller), silence_id=silence_id)
+    silence = get_object_or_404(visible_silences(caller), silence_id=silence_id)
     try:
         silences.end_silence(silence, caller)
+    except Forbidden as error:
+        raise PermissionDenied(str(error)) from error
     except NotFound as error:
         raise Http404 from error
     messages.success(request, "Silence ended. Alerts that are still open notify again.")

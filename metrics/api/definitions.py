@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 from rest_framework.validators import UniqueValidator
@@ -113,7 +114,6 @@ class DefinitionFilters(FilterSet):
     ),
 )
 class DefinitionResource(Resource):
-    queryset = MetricDefinition.objects.all()
     serializer_class = DefinitionSerializer
     filterset_class = DefinitionFilters
     lookup_field = "name"
@@ -124,6 +124,10 @@ class DefinitionResource(Resource):
     cacheable = True
     unique_error = ("name", NAME_TAKEN)
     not_found_message = "{} is not defined"
+
+    def get_queryset(self) -> QuerySet[MetricDefinition]:
+        """Return all definitions, which belong to no device group; none to a caller without any group."""
+        return MetricDefinition.objects.all() if self.caller.sees_some else MetricDefinition.objects.none()
 
     def perform_create(self, serializer: Any) -> MetricDefinition:
         definition: MetricDefinition = serializer.save(created_by=self.request.user.get_username())

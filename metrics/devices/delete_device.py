@@ -86,7 +86,7 @@ def delete_device(device_id: str, by: Caller) -> Deletion:
 
 def visible_deletions(by: Caller) -> QuerySet[Deletion]:
     """Return all deletions; to a caller that sees only some devices, those that it requested."""
-    if by.groups is None and by.device_id is None:
+    if by.sees_all:
         return Deletion.objects.all()
     return Deletion.objects.filter(requested_by=by.name)
 

@@ -91,7 +91,7 @@ def service_statistics(caller: Caller, now: datetime | None = None) -> dict[str,
     """
     hours = last_day_hours(int((now or datetime.now(UTC)).timestamp()) // 3600)
     devices = Device.objects.visible_to(caller)
-    visible = None if caller.groups is None and caller.device_id is None else list(devices.values_list("pk", flat=True))
+    visible = None if caller.sees_all else list(devices.values_list("pk", flat=True))
     with snapshot() as connection:
         totals = point_totals.count_fleet_points(connection, hours, visible)
         by_type = dict(

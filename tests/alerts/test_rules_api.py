@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 
 from alerts.models import Alert, Channel, NoiseScore, Rule, Status
-from metrics.models import AuditEntry, Device, DeviceGroup, MetricDefinition
+from metrics.models import AuditEntry, DeviceGroup, MetricDefinition
 from tests.alerts.factories import NOON, RULE_FIELDS, create_alert, create_device, create_rule
-from tests.conftest import ApiClient, point
+from tests.conftest import ApiClient, point, with_token
+
+FORM_TYPE = "application/x-www-form-urlencoded"
 
 RULES = "alerts/rules"
 RULE_CHANGES: list[dict[str, Any]] = [  # one rule of each kind
@@ -266,7 +268,7 @@ def test_change_with_outdated_etag_is_rejected_with_412(admin: ApiClient):
 
 
 def test_enabling_resumes_a_suspended_rule(operator: ApiClient):
-    rule = create_rule()
+    rule = create_rule(device_groups=["site a"])
     Rule.objects.filter(pk=rule.pk).update(suspended="division by zero")
     response = operator.call("PUT", f"{RULES}/{rule.rule_id}/enable", {"enabled": True})
     assert response.status == 200 and response.json["success"] and response.json["rule"]["suspended"] == ""
@@ -343,16 +345,57 @@ def test_shadow_rule_is_compared_with_its_live_rule(admin: ApiClient, viewer: Ap
 # --- permissions --------------------------------------------------------------------------------------
 
 
-def test_reader_sees_all_rules_and_changes_none(stranger: ApiClient, reader: ApiClient, operator: ApiClient):
-    rule = create_rule(device_ids=["boiler"])
-    assert not Device.objects.filter(groups__members__username="stranger").exists()
-    for client in (stranger, reader, operator):
+def test_readers_see_rules_of_their_devices_and_change_none(
+    stranger: ApiClient, reader: ApiClient, operator: ApiClient
+):
+    rule = create_rule(device_ids=[create_device("boiler", "site a").device_id])
+    for client in (reader, operator):
         assert client.get(f"{RULES}/{rule.rule_id}").json["device_ids"] == ["boiler"]
+    assert stranger.get(f"{RULES}/{rule.rule_id}").status == 404
+    for client in (stranger, reader, operator):
         assert client.post(RULES, RULE_FIELDS).status == 403
         for method in ("PATCH", "PUT", "DELETE"):
             assert client.call(method, f"{RULES}/{rule.rule_id}", RULE_FIELDS).status == 403
     assert reader.call("PUT", f"{RULES}/{rule.rule_id}/enable", {"enabled": False}).status == 403
     assert operator.call("PUT", f"{RULES}/{rule.rule_id}/enable", {"enabled": False}).status == 200
+
+
+BEYOND: list[dict[str, Any]] = [
+    {},
+    {"device_ids": ["boiler", "pump"]},
+    {"device_groups": ["site a", "site b"]},
+    {"device_groups": ["site a"], "device_ids": ["pump"]},
+    {"device_groups": ["site a"], "device_ids": ["not yet known"]},
+]
+
+
+@pytest.mark.parametrize("fields", BEYOND)
+def test_operator_does_not_switch_rules_that_reach_other_groups(operator: ApiClient, fields: dict[str, Any]):
+    create_device("boiler", "site a"), create_device("pump", "site b")
+    rule = create_rule(**fields)
+    client = with_token(operator.port, "operator")
+    for caller in (operator, client):
+        response = caller.call("PUT", f"{RULES}/{rule.rule_id}/enable", {"enabled": False})
+        assert response.status == 403 and "outside of your device groups" in response.json["detail"]
+    page = operator.call("POST", f"/rules/{rule.rule_id}/switch/", b"enabled=no", Content_Type=FORM_TYPE)
+    assert page.status == 403
+    assert Rule.objects.get().enabled and Rule.objects.get().version == 1
+
+
+def test_shared_rule_shows_only_what_concerns_the_own_group(admin: ApiClient, viewer: ApiClient):
+    boiler, pump = create_device("boiler", "site a"), create_device("pump", "site b")
+    rule = create_rule(device_ids=["boiler", "pump"], device_groups=["site b", "site a"])
+    create_alert(rule, boiler), create_alert(rule, pump)
+    create_alert(rule, pump, metric_name="other")
+    seen = viewer.get(f"{RULES}/{rule.rule_id}").json
+    assert (seen["device_ids"], seen["device_groups"], seen["other_devices"]) == (["boiler"], ["site a"], True)
+    assert (seen["total_triggers"], seen["unknown_devices"], seen["noise"]) == (1, [], None)
+    assert viewer.get(f"{RULES}/{rule.rule_id}/versions/1").json["document"]["device_ids"] == ["boiler"]
+    assert viewer.get(f"{RULES}/{rule.rule_id}/versions").json["versions"][0]["document"]["device_groups"] == ["site a"]
+    whole = admin.get(f"{RULES}/{rule.rule_id}").json
+    assert (whole["device_ids"], whole["other_devices"], whole["total_triggers"]) == (["boiler", "pump"], False, 3)
+    own = viewer.get(f"{RULES}/{create_rule(device_groups=['site a']).rule_id}").json
+    assert (own["other_devices"], own["total_triggers"]) == (False, 0)
 
 
 @pytest.mark.parametrize("rule_id", ["rule_0000000000000000", "a%2Fb", "%F0%9F%94%A5"])

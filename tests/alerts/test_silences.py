@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from alerts import recurring_windows, silences
 from alerts.models import Alert, Silence, SilenceKind
+from alerts.visibility import visible_silences
 from metrics.models import Device, DeviceGroup
 from rest.caller import Caller, Scope
-from rest.errors import InvalidFields, NotFound
-from tests.alerts.factories import build_alert, create_alerts, create_devices, create_notifying_rule
+from rest.errors import Forbidden, InvalidFields, NotFound
+from tests.alerts.factories import build_alert, create_alerts, create_devices, create_notifying_rule, create_rule
 
 ADMIN = Caller("user:admin", Scope.ADMIN)
 NIGHT = {"days": [5], "from": "22:00", "to": "06:00", "timezone": "Europe/Berlin"}
@@ -237,8 +238,25 @@ def test_restricted_caller_sees_silences_of_visible_devices_only(site: None) -> 
     }
     create_silence(device_ids=[hidden.device_id])
     create_silence(device_groups=["site b"])
-    assert set(silences.list_visible(site_a_caller())) == expected
-    assert silences.list_visible(ADMIN).count() == 5
+    create_silence(rule_ids=[create_rule(device_groups=["site b"]).rule_id])
+    assert set(visible_silences(site_a_caller())) == expected
+    assert visible_silences(ADMIN).count() == 6
+    assert not visible_silences(Caller("user:lone", Scope.OPERATE, groups=())).exists()
+
+
+def test_operator_neither_changes_nor_ends_silences_that_concern_other_groups(site: None) -> None:
+    (visible,), (hidden,) = create_devices(1, "site a"), create_devices(1, prefix="other")
+    own = create_silence(device_ids=[visible.device_id])
+    both, operator = [visible.device_id, hidden.device_id], site_a_caller()
+    for fields in ({"device_ids": both}, {"device_groups": ["site a", "site b"]}, {"levels": ["critical"]}):
+        shared = create_silence(**fields)
+        with pytest.raises(Forbidden):
+            silences.end_silence(shared, operator)
+        with pytest.raises(Forbidden):
+            silences.change_silence(shared, {"device_ids": [visible.device_id]}, operator)
+        shared.refresh_from_db()
+        assert shared.ends_at > timezone.now() and shared.device_ids == fields.get("device_ids", [])
+    assert silences.end_silence(own, operator).ends_at <= timezone.now()
 
 
 def test_silence_is_ended_by_operators_of_its_devices_only(site: None) -> None:

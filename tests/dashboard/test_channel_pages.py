@@ -15,8 +15,9 @@ from django.utils import timezone
 from alerts.models import Alert, Channel, Delivery, DeliveryStatus, Route
 from alerts.notifications import channel_lifecycle, grouping, retry_queue
 from alerts.notifications.channels.transport import SendFailed
-from tests.alerts.factories import create_alerts, create_devices, create_notifying_rule
+from tests.alerts.factories import create_alerts, create_device, create_devices, create_notifying_rule
 from tests.dashboard.factories import client_of
+from tests.telemetry_site.two_sites import create_delivery
 
 CHANNEL: dict[str, Any] = {
     "name": "duty", "kind": "email", "addresses": "a@example.com\nb@example.com", "gather_seconds": "60",
@@ -167,6 +168,7 @@ class TestRoutes:
 class TestPermissions:
     def test_operators_read_admins_change_and_viewers_get_403(self, webhook_channel: Channel):
         viewer, operator = client_of("v"), client_of("o", operates=True)
+        create_notifying_rule()
         for path in ("/channels/", f"/channels/{webhook_channel.channel_id}/"):
             assert viewer.get(path).status_code == 403
             page = operator.get(path).content.decode()
@@ -179,6 +181,26 @@ class TestPermissions:
         ):
             assert operator.post(f"/channels/{path}", CHANNEL).status_code == 403
         assert operator.post("/channels/routes/new/", ROUTE).status_code == 403
+
+    def test_operators_see_channels_routes_and_deliveries_of_their_groups_only(self, webhook_channel: Channel):
+        operator, path = client_of("o", operates=True), f"/channels/{webhook_channel.channel_id}/"
+        rule = create_notifying_rule(device_groups=["site b"])
+        own = create_notifying_rule("own", ["own channel"], device_groups=["site a"])
+        channel_lifecycle.create_channel({"name": "own channel", "kind": "email", "addresses": ["a@b.org"]}, "user:mei")
+        for name, groups in (("Own nights", ["site a", "site b"]), ("Other nights", ["site b"])):
+            route = {"name": name, "device_groups": groups, "channels": ["own channel"]}
+            channel_lifecycle.create_route(route, "user:mei")
+        [other_alert] = create_alerts(rule, create_device("pump", "site b"))
+        [own_alert] = create_alerts(own, create_device("boiler", "site a"))
+        create_delivery([other_alert], "of pump", "hook")
+        create_delivery([own_alert, other_alert], "of both", "own channel")
+        create_delivery([own_alert], "of boiler", "own channel")
+        page = operator.get("/channels/").content.decode()
+        for text in ("own channel", "a@b.org", "Own nights", "of boiler"):
+            assert text in page
+        for text in ("hooks.example.com", "Other nights", "site b", "of pump", "of both"):
+            assert text not in page
+        assert operator.get(path).status_code == 404
 
     def test_anonymous_visitor_is_redirected_to_login(self, site: None):
         assert Client().get("/channels/")["Location"].startswith("/login/")

@@ -12,7 +12,6 @@ from django.test.utils import CaptureQueriesContext
 from alerts.models import Alert, Channel, Mode, Rule, Status
 from alerts.rules import lifecycle
 from dashboard.forms.rules import RuleEditForm
-from metrics.models import DeviceGroup
 from tests.dashboard.factories import client_of, open_alert
 from tests.dashboard.submitted_form import SubmittedForm
 
@@ -192,8 +191,8 @@ class TestList:
 
 class TestPermissions:
     def test_viewers_read_operators_switch_and_admins_change_rules(self, rule: Rule):
-        DeviceGroup.objects.create(name="site a")
         viewer, operator = client_of("v"), client_of("o", operates=True)
+        lifecycle.change(rule, {"device_groups": ["site a"]}, "user:ana")
         for client in (viewer, operator):
             page = client.get(f"/rules/{rule.rule_id}/").content.decode()
             assert "disabled" in page and "Save as" not in page and "Delete" not in page
@@ -203,6 +202,14 @@ class TestPermissions:
         assert viewer.post(f"/rules/{rule.rule_id}/switch/", {"enabled": "no"}).status_code == 403
         page = operator.post(f"/rules/{rule.rule_id}/switch/", {"enabled": "no", "back": "list"}, follow=True)
         assert "Too warm disabled." in page.content.decode() and not live_rule().enabled
+
+    def test_rule_of_all_devices_is_shown_to_operators_without_a_switch(self, rule: Rule):
+        operator = client_of("o", operates=True)
+        for path in ("/rules/", f"/rules/{rule.rule_id}/"):
+            page = operator.get(path).content.decode()
+            assert "Too warm" in page and f"/rules/{rule.rule_id}/switch/" not in page
+        assert operator.post(f"/rules/{rule.rule_id}/switch/", {"enabled": "no"}).status_code == 403
+        assert live_rule().enabled
 
     def test_anonymous_visitor_is_redirected_to_login(self, rule: Rule):
         for path in ("/rules/", "/rules/new/", f"/rules/{rule.rule_id}/"):

@@ -39,7 +39,7 @@ def test_every_page_answers_without_content_of_any_group(newcomer: Client, path:
     response = newcomer.get(path)
     assert response.status_code < 500
     page = response.content.decode() if not response.streaming else ""
-    for secret in ("boiler", "site b", "4321.5", "4,321.5"):
+    for secret in ("boiler", "site b", "Secret rule", "4321.5", "4,321.5"):
         assert secret not in page
     if response.status_code == 200 and "<main" in page and path not in FRAGMENTS:
         assert page.count(HINT) == 1
