@@ -11,9 +11,11 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models import OuterRef, Subquery
 
-from alerts.models import Channel, Delivery, DeliveryStatus, EventKind, NoticeStatus
+from alerts.models import Delivery, DeliveryStatus, EventKind, NoticeStatus
 from alerts.notifications.channels.transport import SendFailed, SendReceipt
 from alerts.timeline import NOTIFICATION_AUTHOR
+from alerts.visibility import visible_channels, visible_deliveries
+from rest.caller import Caller
 
 log = logging.getLogger(__name__)
 
@@ -93,11 +95,14 @@ def record_attempts(attempts: Iterable[DeliveryAttempt], now: datetime) -> None:
     _close_notices(finished[DeliveryStatus.FAILED], EventKind.FAILED, NoticeStatus.FAILED, now)
 
 
-def find_failing_channels() -> list[Delivery]:
-    """Return the last attempted delivery of every enabled channel where that attempt failed, sorted by channel."""
-    attempted = Delivery.objects.filter(channel_name=OuterRef("name"), attempts__gt=0, test=False)
+def find_failing_channels(caller: Caller) -> list[Delivery]:
+    """Return the last attempted delivery of every enabled channel where that attempt failed, sorted by channel.
+
+    Channels and deliveries are those that the caller sees.
+    """
+    attempted = visible_deliveries(caller).filter(channel_name=OuterRef("name"), attempts__gt=0, test=False)
     known = attempted.exclude(status=DeliveryStatus.SENDING, error="").order_by("-id")
-    channels = Channel.objects.filter(enabled=True).annotate(last=Subquery(known.values("pk")[:1]))
+    channels = visible_channels(caller).filter(enabled=True).annotate(last=Subquery(known.values("pk")[:1]))
     return list(
         Delivery.objects.filter(pk__in=channels.values("last"))
         .exclude(error="")

@@ -80,7 +80,7 @@ def overview(request: HttpRequest) -> HttpResponse:
         "empty": summary.complete and summary.newest is None and caller.groups != (),
         "ranges": CHART_RANGES,
         "site_url": site_url(request),
-        "failing_channels": find_failing_channels() if caller.may(Scope.OPERATE) else [],
+        "failing_channels": find_failing_channels(caller) if caller.may(Scope.OPERATE) else [],
     }
     return render(request, "dashboard/overview.html", context | _open_alerts(caller))
 
