@@ -1,10 +1,11 @@
 """The page of one alert: its values, cause, timeline, notifications and related alerts."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.contrib.auth import get_user_model
-from django.db.models import Q, QuerySet
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
@@ -47,14 +48,14 @@ def alert_page(request: HttpRequest, alert_id: str) -> HttpResponse:
     related = visible.select_related("rule", "device", "incident")
     alert = get_object_or_404(related, alert_id=alert_id)
     row = rows_of([alert])[0]
-    notices = Notice.objects.filter(alert=alert).select_related("delivery").order_by("-pk")
+    notices = list(Notice.objects.filter(alert=alert).select_related("delivery").order_by("-pk")[:MAX_NOTIFICATIONS])
     context = {
         "row": row,
         "can_end_silence": row.cover is not None and may_change_silence(row.cover.silence, caller),
         "current": read_current_values([alert]).get(alert.pk) if alert.status != Status.RESOLVED else None,
         "trace": _trace(alert, caller),
         "timeline": _timeline(alert, now),
-        "notifications": notices[:MAX_NOTIFICATIONS],
+        "notifications": notices,
         "failing": _find_failing(notices),
         "related": _related(alert, visible),
         "previous_count": _count_previous(alert, visible),
@@ -104,9 +105,10 @@ def _timeline(alert: Alert, now: datetime) -> list[TimelineEntry]:
     return sorted(entries, key=lambda entry: entry.at, reverse=True)
 
 
-def _find_failing(notices: QuerySet[Notice]) -> list[Notice]:
-    """Return the newest notification of each channel, where its last attempt failed."""
-    newest = {notice.channel_name: notice for notice in reversed(notices.exclude(delivery=None)[:MAX_NOTIFICATIONS])}
+def _find_failing(notices: Sequence[Notice]) -> list[Notice]:
+    """Return the newest sent or retried notification of each channel, where its last attempt failed."""
+    attempted = [notice for notice in reversed(notices) if notice.delivery is not None]
+    newest = {notice.channel_name: notice for notice in attempted}
     return [notice for notice in newest.values() if notice.delivery is not None and notice.delivery.error]
 
 

@@ -57,7 +57,7 @@ def test_keys_move_select_and_acknowledge(three_alerts: list[Alert], desktop: Br
     }
     assert in_thread(statuses_by_message) == expected
     keys.press("Enter")
-    expect(desktop.page.locator("h1")).to_have_text("Room 0 is too warm")
+    expect(desktop.page.locator("h1")).to_have_text("Too warm: temperature of room-0")
 
 
 def test_note_is_added_to_the_selected_alert(three_alerts: list[Alert], desktop: BrowserPage):
