@@ -15,8 +15,10 @@ from django.contrib.auth import get_user_model
 from dashboard.live_subscription import InvalidSubscription, LiveSubscription, is_same_site
 from ingest.authentication import find_caller_async, is_still_valid, read_credential
 from metrics import stream_follower
+from metrics.error_responses import EXPECTED_ERRORS
 from metrics.models import Device
 from metrics.query import latest
+from metrics.required_revision import wait_until_current
 from rest.caller import Caller
 from rest.json_names import unique_names
 
@@ -74,7 +76,11 @@ class LiveConsumer(AsyncWebsocketConsumer):
             return
         # Only an accepted socket can pass a close code to the browser, which then shows the sign-in page.
         await self.accept()
-        caller = await self.authenticate()
+        try:
+            caller = await self.authenticate()
+        except EXPECTED_ERRORS:
+            await self.close(FAILED)
+            return
         if caller is None:
             await self.close(NOT_SIGNED_IN)
             return
@@ -86,6 +92,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
 
     async def authenticate(self) -> Caller | None:
         """Return the caller of the key or token in the headers, else of the session."""
+        await wait_until_current(dict(self.scope["headers"]))
         headers = {name: value.decode("latin-1") for name, value in self.scope["headers"]}
         self.credential = read_credential(headers.get(b"x-api-key"), headers.get(b"authorization"))
         if self.credential is not None:

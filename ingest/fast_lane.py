@@ -16,12 +16,22 @@ from urllib.parse import parse_qs
 import msgspec
 
 from ingest.authentication import CHALLENGE, INVALID_CREDENTIAL, cached_caller, find_caller_async, read_credential
-from ingest.json_endpoints import ENDPOINTS, MAX_BODY_SIZE, body_too_large, check_media_type, decompress_body
-from ingest.pipeline import NOT_ALLOWED, accept_async
+from ingest.json_endpoints import (
+    ENDPOINTS,
+    MAX_BODY_SIZE,
+    IngestEndpoint,
+    body_too_large,
+    check_media_type,
+    decompress_body,
+)
+from ingest.pipeline import NOT_ALLOWED, Receipt, accept_async
 from ingest.small_batches import store_small_batch
 from ingest.wire.batch import RequestRejected
 from metrics.api.latest_response import MAX_LOOKBACK, answer_latest
 from metrics.error_responses import EXPECTED_ERRORS, ErrorResponse, error_response
+from metrics.required_revision import REQUEST_HEADER, refresh_registry, response_headers, wait_until_current
+from metrics.storage.errors import DeviceDeleted
+from metrics.storage.series_registry import cached_registry, is_outdated
 from rest import ip_rate_limit
 from rest.caller import WRITERS, Caller
 from rest.paths import InvalidPath, decode
@@ -72,15 +82,17 @@ class FastLane:
         if credential is None or scope["method"] != ("GET" if is_read else "POST"):
             return await self.app(scope, receive, send)
         visit = begin(scope["headers"])
-        visit.route = _route(route)
+        visit.route, visit.revision = _route(route), cached_registry().revision
         try:
+            if REQUEST_HEADER in headers or is_outdated():
+                visit.revision = await wait_until_current(headers)
             sender = await _authenticate(credential, scope)
             visit.caller = sender.name
             check_caller(sender.name)
             if is_read:
                 body = await _latest(sender, device_id, metric, scope)
             else:
-                body = await _ingest(sender, device_id, route, headers, receive)
+                body = await _ingest(sender, credential, device_id, route, headers, scope, receive)
                 visit.stored = True
         except ClientDisconnected:
             return
@@ -121,18 +133,40 @@ async def _authenticate(credential: str, scope: Scope) -> Caller:
 
 
 async def _ingest(
-    sender: Caller, device_id: str, route: re.Match[str], headers: dict[bytes, bytes], receive: Receive
+    sender: Caller,
+    credential: str,
+    device_id: str,
+    route: re.Match[str],
+    headers: dict[bytes, bytes],
+    scope: Scope,
+    receive: Receive,
 ) -> dict[str, Any]:
-    if sender.scope not in WRITERS or (device_id and not sender.may_write(device_id)):
-        raise RequestRejected(NOT_ALLOWED[2], 403)
+    _check_access(sender, device_id)
     check_media_type(headers.get(b"content-type", b"").decode("latin-1"))
     endpoint = ENDPOINTS[_endpoint(route)]
     body = decompress_body(await _read_body(headers, receive), headers.get(b"content-encoding", b"").decode("latin-1"))
-    decode_numeric = endpoint.decode_numeric
-    receipt = await store_small_batch(decode_numeric, body, device_id, sender) if decode_numeric else None
-    if receipt is None:
-        receipt = await accept_async(endpoint.read(body, device_id, sender), sender)
+    try:
+        receipt = await _store(endpoint, body, device_id, sender)
+    except DeviceDeleted:  # by another process, while its points were on their way: they belong to a new device
+        await refresh_registry()
+        if not sender.sees_all:  # it may have lost its access together with the device
+            sender = await _authenticate(credential, scope)
+            _check_access(sender, device_id)
+        receipt = await _store(endpoint, body, device_id, sender)
     return endpoint.response(receipt)
+
+
+def _check_access(sender: Caller, device_id: str) -> None:
+    if sender.scope not in WRITERS or (device_id and not sender.may_write(device_id)):
+        raise RequestRejected(NOT_ALLOWED[2], 403)
+
+
+async def _store(endpoint: IngestEndpoint, body: bytes, device_id: str, sender: Caller) -> Receipt:
+    if endpoint.decode_numeric is not None:
+        receipt = await store_small_batch(endpoint.decode_numeric, body, device_id, sender)
+        if receipt is not None:
+            return receipt
+    return await accept_async(endpoint.read(body, device_id, sender), sender)
 
 
 def _endpoint(route: re.Match[str]) -> str:
@@ -185,6 +219,6 @@ async def _send_response(
 ) -> None:
     answered(scope, visit, status)
     visit.bytes = len(body)
-    headers += ((b"content-length", str(len(body)).encode()), (b"x-request-id", visit.given))
+    headers += ((b"content-length", str(len(body)).encode()), (b"x-request-id", visit.given), *response_headers(visit))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

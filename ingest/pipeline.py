@@ -16,6 +16,7 @@ from ingest.value_types import encode_value
 from ingest.wire.batch import Batch, Group, Rejection, RejectionCause, RejectionReason, RequestRejected
 from ingest.wire.point_bounds import find_outside_limits, find_violation
 from ingest.wire.validate import InvalidPoint, check_name
+from metrics.storage.errors import DeviceDeleted
 from metrics.storage.format.codec import Kind
 from metrics.storage.series_registry import (
     DEFAULT_DEFINITION,
@@ -73,25 +74,34 @@ def accept(batch: Batch, sender: Caller, keep_rejected: bool = True) -> Receipt:
     validation = _BatchValidation(current_registry(), batch, sender, keep_rejected)
     if batch.batch_id and (answer := validation.earlier_answer()) is not None:
         return Receipt(0, [], batch.groups, "", answer=answer)
+    try:
+        return _store(validation)
+    except DeviceDeleted:
+        if not sender.sees_all:  # it may have lost the access to the device
+            raise
+        return _store(_BatchValidation(refresh_registry(), batch, sender, keep_rejected))
+
+
+def _store(validation: "_BatchValidation") -> Receipt:
     if missing := validation.missing_series():
         validation.create_series(missing)
     receipt, incoming = validation.finish()
-    writer().submit(incoming, *_journal_entry(batch, sender, receipt), validation.registry.revision)
+    entry = _journal_entry(validation.batch, validation.sender, receipt)
+    writer().submit(incoming, *entry, validation.registry.revision)
+    validation.record_rejections()
     return receipt
 
 
 async def accept_async(batch: Batch, sender: Caller) -> Receipt:
     """Do the same on the event loop. Queries, which are rare, run in a thread."""
-    registry = cached_registry()
-    if registry.revision < 0:  # this process has just started and has not loaded the definitions
-        registry = await asyncio.to_thread(refresh_registry)
-    validation = _BatchValidation(registry, batch, sender)
+    validation = _BatchValidation(cached_registry(), batch, sender)
     if batch.batch_id and (answer := await asyncio.to_thread(validation.earlier_answer)) is not None:
         return Receipt(0, [], batch.groups, "", answer=answer)
     if missing := validation.missing_series():
         await asyncio.to_thread(validation.create_series, missing)
     receipt, incoming = validation.finish()
     await writer().submit_async(incoming, *_journal_entry(batch, sender, receipt), validation.registry.revision)
+    validation.record_rejections()
     return receipt
 
 
@@ -244,17 +254,21 @@ class _BatchValidation:
         """Return the receipt and the points to store. Raises RequestRejected if no point is valid."""
         self._check_points()
         batch = self.batch
-        if self.keep_rejected and (self.causes or batch.rejected):
-            rejected_inbox().add_batch(self.sender.name, batch, self.causes)
         rejected = batch.rejected + self._rejections()
         accepted = len(batch) - len(self.causes)
-        if rejected:
-            request_counters.rejected(len(rejected))
         if accepted == 0:
+            self.record_rejections()
             first = rejected[0]
             raise RequestRejected(f"no valid point: {first.field}: {first.detail}", 422, rejected)
         receipt = Receipt(accepted, rejected, batch.groups, batch.metrics[0], len(batch.rejected))
         return receipt, list(self._incoming(self.registry.series[self.rows]))
+
+    def record_rejections(self) -> None:
+        """Count the rejected points and keep them, once the valid ones are stored: until then all may be sent again."""
+        if rejected := len(self.batch.rejected) + len(self.causes):
+            request_counters.rejected(rejected)
+            if self.keep_rejected:
+                rejected_inbox().add_batch(self.sender.name, self.batch, self.causes)
 
     def _check_points(self) -> None:
         """Reject points without a series or outside their limits; a valid batch costs a few comparisons."""

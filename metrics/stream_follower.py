@@ -16,7 +16,7 @@ from metrics.storage.connection import read_connection
 from metrics.storage.errors import StorageError
 from metrics.storage.format.codec import Columns, Kind
 from metrics.storage.read import block_cache
-from metrics.storage.series_registry import cached_registry
+from metrics.storage.series_registry import current_registry
 from metrics.storage.write.group_commit import writer
 
 log = logging.getLogger(__name__)
@@ -130,7 +130,7 @@ class StreamFollower:
                 continue
             device_id, metric, kind = self._names[number]
             entry = b"" if part.contexts is None else part.dictionary[part.contexts[at]]
-            unit = latest.read_context(entry)[0] or cached_registry().unit(metric)
+            unit = latest.read_context(entry)[0] or current_registry().unit(metric)
             yield device_id, metric, part.times[at] / 1000, to_json_value(part.values[at], kind), unit
 
     def _load_names(self, numbers: list[int]) -> None:

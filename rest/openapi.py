@@ -48,7 +48,11 @@ SHARED_RESPONSES = {
     404: ("NotFound", "The object does not exist or is not visible to the caller."),
     409: ("Conflict", "The state of the object does not allow the action."),
     410: ("Gone", "The result has expired."),
-    412: ("PreconditionFailed", "The object has changed since the ETag in `If-Match` was read."),
+    412: (
+        "PreconditionFailed",
+        "The object has changed since the ETag in `If-Match` was read, or the revision in `Telemetry-Min-Revision` is"
+        " not reached.",
+    ),
     413: ("ContentTooLarge", "The body is too large, compressed or decompressed."),
     415: ("UnsupportedMediaType", "The Content-Type or Content-Encoding of the body is not supported."),
     422: (
@@ -256,6 +260,11 @@ def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     used_tags = [tag.value for tag in Tag if tag.value[0] in chapters]
     result["tags"] = [{"name": name, "description": description} for name, description in used_tags]
     components = result["components"]
+    components["parameters"] = {"MinRevision": _MIN_REVISION}
+    components["headers"] = {"Revision": _REVISION}
+    for operation in operations:
+        if "401" in operation["responses"]:  # not public
+            _describe_revision(operation)
     components["schemas"] = dict(sorted((components.get("schemas", {}) | {"Problem": _PROBLEM}).items()))
     used = {
         response["$ref"].rpartition("/")[2]
@@ -269,6 +278,28 @@ def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
         if name in used
     }
     return result
+
+
+_MIN_REVISION = {
+    "in": "header",
+    "name": "Telemetry-Min-Revision",
+    "schema": {"type": "integer", "minimum": 0, "maximum": 10**18 - 1},
+    "description": "A `Telemetry-Revision` that a change was answered with, by any process: the request is processed"
+    " with this change and all earlier ones, or rejected with 412 after a second.",
+}
+_REVISION = {
+    "description": "Revision of the definitions, keys, groups and devices with which the request was processed.",
+    "schema": {"type": "integer", "minimum": 0},
+}
+
+
+def _describe_revision(operation: dict[str, Any]) -> None:
+    operation.setdefault("parameters", []).append({"$ref": "#/components/parameters/MinRevision"})
+    reference = {"$ref": f"#/components/responses/{SHARED_RESPONSES[412][0]}"}
+    operation["responses"] = dict(sorted((operation["responses"] | {"412": reference}).items()))
+    for status, response in operation["responses"].items():
+        if status.startswith("2"):
+            response.setdefault("headers", {})["Telemetry-Revision"] = {"$ref": "#/components/headers/Revision"}
 
 
 def _remove_enum_ids(node: Any) -> None:

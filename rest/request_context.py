@@ -11,7 +11,9 @@ import psycopg
 class Visit:
     """Data of one request, filled while it is processed."""
 
-    __slots__ = ("began", "bytes", "caller", "given", "route", "sql_seconds", "statements", "status", "stored")
+    __slots__ = (
+        "began", "bytes", "caller", "given", "revision", "route", "sql_seconds", "statements", "status", "stored",
+    )  # fmt: skip
 
     def __init__(self, request_id: bytes) -> None:
         self.given = request_id  # as in headers
@@ -19,6 +21,7 @@ class Visit:
         self.caller = ""  # name of the caller, once authenticated
         self.route = ""  # URL pattern
         self.status = 0  # of the response, once it has started
+        self.revision = -1  # whose changes the response is made with; -1: none is known
         self.bytes = 0  # size of the response
         self.stored = False  # whether its points are in the journal
         self.statements = 0

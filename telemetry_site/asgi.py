@@ -22,12 +22,15 @@ from telemetry_site.middleware.concurrency import ConcurrencyLimit
 from telemetry_site.middleware.cors import CORS
 from telemetry_site.middleware.ip_rate_limit import IPRateLimit
 from telemetry_site.middleware.request_id import RequestIdMiddleware
+from telemetry_site.middleware.revision import RequiredRevision
 from telemetry_site.middleware.routing_path import RoutingPath
 from telemetry_site.middleware.size_and_timeout import SizeAndTimeoutLimits
 from telemetry_site.middleware.websocket_count import WebSocketCount
 
 http_application = FastLane(
-    RequestIdMiddleware(IPRateLimit(RoutingPath(SizeAndTimeoutLimits(ConcurrencyLimit(django_application())))))
+    RequestIdMiddleware(
+        IPRateLimit(RequiredRevision(RoutingPath(SizeAndTimeoutLimits(ConcurrencyLimit(django_application())))))
+    )
 )
 application = ProtocolTypeRouter(
     {

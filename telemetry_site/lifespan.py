@@ -10,6 +10,7 @@ from typing import Any
 
 from ingest.identity import last_used
 from ingest.rejected.inbox import stop_inbox
+from metrics.required_revision import refresh_registry
 from metrics.statistics import request_history
 from metrics.storage import series_registry
 from metrics.storage.connection import close_pools
@@ -82,7 +83,7 @@ def _raise_file_limit() -> None:
 async def _refresh_registry() -> None:
     while True:
         try:
-            await asyncio.to_thread(series_registry.refresh_registry)
+            await refresh_registry()
         except StorageError as error:
             log.warning("definitions and keys cannot be refreshed: %s", str(error).split("\n")[0])
         except Exception:  # this task must not end: without it definitions and keys are never refreshed

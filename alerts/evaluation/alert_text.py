@@ -11,7 +11,7 @@ from alerts.evaluation.absence import AbsentDevice
 from alerts.evaluation.anomaly_results import AnomalySignal
 from alerts.evaluation.rule_series_state import RuleSeriesState
 from alerts.models import Rule
-from metrics.storage.series_registry import cached_registry
+from metrics.storage.series_registry import current_registry
 from metrics.storage.units import to_datetime
 from metrics.value_text import NBSP, number_text, with_unit
 
@@ -144,7 +144,7 @@ def has_unit(condition: ConditionSpec) -> bool:
 
 def defined_unit(condition: ConditionSpec) -> str:
     """Return the unit in the metric's definition, where the compared value has it."""
-    return (cached_registry().unit(condition.metric) or "") if has_unit(condition) else ""
+    return (current_registry().unit(condition.metric) or "") if has_unit(condition) else ""
 
 
 def _format_duration(microseconds: int) -> str:

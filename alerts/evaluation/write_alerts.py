@@ -18,7 +18,7 @@ from alerts.evaluation.triggering_points import read_triggering_points
 from alerts.models import OPEN_STATUSES, Alert, Mode, Resolution, Rule
 from alerts.rules.message_template import render
 from metrics.models import Device
-from metrics.storage.series_registry import cached_registry
+from metrics.storage.series_registry import current_registry
 from metrics.storage.units import to_datetime
 
 _TEMPLATE_FIELDS = ("rule_name", "description", "runbook_url")  # of an alert, copied from its rule
@@ -152,7 +152,7 @@ def render_templates(alerts: list[Alert]) -> list[Alert]:
             "metric": alert.metric_name,
             "value": alert.value,
             "threshold": alert.threshold,
-            "unit": alert.evidence.get("unit") or cached_registry().unit(alert.metric_name),
+            "unit": alert.evidence.get("unit") or current_registry().unit(alert.metric_name),
             "level": alert.level,
             "rule": alert.rule_name,
             "time": f"{alert.triggered_at:%Y-%m-%d %H:%M:%S} UTC",

@@ -1,4 +1,4 @@
-"""PRD E2: metric definitions. A change applies in every process within a second."""
+"""PRD E2: metric definitions. A change applies before it is answered."""
 
 from typing import Any
 

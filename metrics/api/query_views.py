@@ -13,7 +13,7 @@ from metrics.query.execute import execute_query
 from metrics.query.query import Query
 from metrics.query.result import QueryResult, ResultSeries
 from metrics.storage.format.contexts import read_context
-from metrics.storage.series_registry import cached_registry
+from metrics.storage.series_registry import current_registry
 from metrics.storage.units import to_datetime
 from rest.openapi import Tag, operation
 from rest.permissions import caller
@@ -138,7 +138,7 @@ def _points(series: ResultSeries, with_device: bool) -> list[dict[str, Any]]:
     for time, value, entry in zip(series.times, series.values, series.contexts or (), strict=True):
         if entry not in contexts:
             unit, tags, metadata = read_context(entry)
-            unit = unit or cached_registry().unit(metric or "")
+            unit = unit or current_registry().unit(metric or "")
             contexts[entry] = {"unit": unit, "tags": tags, "metadata": metadata}
         points.append({"timestamp": to_datetime(time), **names, "value": value, **contexts[entry]})
     return points

@@ -79,7 +79,7 @@ def delete_device(device_id: str, by: Caller) -> Deletion:
         cursor.execute(
             "SET CONSTRAINTS ALL IMMEDIATE"
         )  # before the shards are locked: commits would wait for the checks
-    heads = _reject_commits_before(Revision.moved())
+    heads = _reject_commits_before(Revision.move())
     batches.delete()  # those of commits in between; later commits find their series deleted
     return Deletion.objects.create(device_id=device_id, requested_by=by.name, series=series, heads=heads)
 

@@ -1,4 +1,4 @@
-"""Add devices to groups and remove them, thousands at once; every process sees a change within a second."""
+"""Add devices to groups and remove them, thousands at once."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -225,7 +225,7 @@ def _from_points(series_set: _SeriesSet, parts: dict[int, list[Columns]]) -> Exp
     points = combine_series(columns, {row.id: row.kind for row in series_set.series if row.id in columns})
     row = series_set.series[0]
     series = ExportSeries(row.device_id, row.metric_name, points.times, points.values)
-    series.unit = series_registry.cached_registry().unit(row.metric_name)
+    series.unit = series_registry.current_registry().unit(row.metric_name)
     series.is_boolean = points.kinds == [Kind.BOOLEAN]
     if points.contexts is not None:
         series.contexts, series.dictionary = points.contexts, points.dictionary

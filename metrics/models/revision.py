@@ -1,24 +1,39 @@
-"""The revision: the number by which processes notice within a second that keys, definitions or memberships changed."""
+"""The revision: the number by which processes notice that keys, definitions, memberships or devices changed."""
 
+from functools import partial
 from typing import Any
 
-from django.db import models
+from django.db import connection, models, transaction
+
+from metrics.storage import series_registry
+from rest.request_context import current
+
+_INCREASE = "UPDATE metrics_revision SET number = number + 1 WHERE id = 1 RETURNING number"
 
 
 class Revision(models.Model):
-    """One row whose number increases with every change of keys, definitions or devices."""
+    """One row whose number increases with every change of keys, definitions, memberships or devices."""
 
     number = models.BigIntegerField(default=0)
 
     @classmethod
-    def move(cls) -> None:
-        cls.objects.filter(pk=1).update(number=models.F("number") + 1)
+    def move(cls) -> int:
+        """Increase the revision and return it; it applies to all changes of the caller's transaction.
 
-    @classmethod
-    def moved(cls) -> int:
-        """Increase the revision and return it; it applies to all changes of the caller's transaction."""
-        cls.move()
-        return cls.objects.values_list("number", flat=True).get(pk=1)
+        This process applies the changes when they are committed, so before any response that reports them.
+        """
+        with connection.cursor() as cursor:
+            cursor.execute(_INCREASE)
+            row = cursor.fetchone()
+        revision: int = row[0] if row else 0  # no row: the database is being migrated
+        transaction.on_commit(partial(_apply, revision))
+        return revision
+
+
+def _apply(revision: int) -> None:
+    series_registry.require_revision(revision)
+    if (visit := current.get()) is not None:
+        visit.revision = max(visit.revision, revision)
 
 
 class Announced(models.Model):

@@ -30,7 +30,7 @@ from metrics.storage.format.rollup_codec import RollupColumns
 from metrics.storage.read.plan import ReadPlan, plan_read
 from metrics.storage.read.rollups import NO_ROLLUPS, choose_for_buckets, split_by_retention
 from metrics.storage.read.scan import read_rollups
-from metrics.storage.series_registry import SeriesRegistry, cached_registry
+from metrics.storage.series_registry import SeriesRegistry, current_registry
 from rest.errors import InvalidField
 
 MAX_TAG_VALUES = 1_000  # that one query may group by
@@ -256,7 +256,7 @@ def _aggregate_part(
     low, high = bucket
     query = replace(plan.query, start=low, end=high, after=None)
     one_bucket = replace(plan.buckets, edges=np.array(bucket, np.int64), fill="none")
-    part = plan_aggregation(query, one_bucket, series, cached_registry())
+    part = plan_aggregation(query, one_bucket, series, current_registry())
     storage_plans = [plan_read(connection, piece.ids, low, high, piece.rollup_use) for piece in part.request.pieces]
     check_limits(part.request, storage_plans)
     return part, accumulate(connection, part, storage_plans)
@@ -306,7 +306,7 @@ def _shape_group(
 ) -> ResultSeries:
     (tag_value, group), buckets = key, plan.buckets
     device_id, metric, name = plan.labels[group]
-    unit = aggregates.units.get(key) or (cached_registry().unit(metric) if metric else None)
+    unit = aggregates.units.get(key) or (current_registry().unit(metric) if metric else None)
     times = buckets.edges[:-1]
     if buckets.fill == "none":
         valid = ~np.isnan(values)

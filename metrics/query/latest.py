@@ -14,7 +14,7 @@ from metrics.storage.format.codec import Columns, Ints
 from metrics.storage.format.contexts import read_context
 from metrics.storage.read import block_cache
 from metrics.storage.read import latest as newest
-from metrics.storage.series_registry import cached_registry
+from metrics.storage.series_registry import current_registry
 from metrics.storage.units import to_datetime, to_microseconds
 
 DEFAULT_LOOKBACK = timedelta(days=1)
@@ -128,7 +128,7 @@ def _to_point(series: newest.NamedSeries, part: Columns, position: int) -> Point
     context = b"" if part.contexts is None else part.dictionary[part.contexts[position]]
     unit, tags, metadata = read_context(context)
     value, metric = to_json_value(part.values[position], series.kind), series.metric_name
-    unit = unit or cached_registry().unit(metric)
+    unit = unit or current_registry().unit(metric)
     return Point(series.device_id, metric, to_datetime(part.times[position]), value, unit, tags, metadata)
 
 

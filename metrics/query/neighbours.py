@@ -21,7 +21,7 @@ from metrics.storage.read.latest import read_newest_merged
 from metrics.storage.read.plan import plan_read
 from metrics.storage.read.rollups import NO_ROLLUPS, RollupChoice, StoredSeries, split_by_retention
 from metrics.storage.read.scan import read_points, read_rollups
-from metrics.storage.series_registry import cached_registry
+from metrics.storage.series_registry import current_registry
 from metrics.storage.units import DAY, SECOND
 
 LOOKBACK_DAYS = 35  # more than a month, so that monthly readings add up
@@ -126,7 +126,7 @@ class NeighbourSearch:
         if low >= high:
             return
         has_rollups = self.filters is None and self.tag is None
-        for piece in split_by_retention(series, choice if has_rollups else NO_ROLLUPS, registry=cached_registry()):
+        for piece in split_by_retention(series, choice if has_rollups else NO_ROLLUPS, registry=current_registry()):
             plan = plan_read(self.connection, piece.ids, low, high, piece.rollup_use)
             if plan.points > MAX_READ_POINTS:
                 self.skipped = True

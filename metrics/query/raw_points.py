@@ -25,7 +25,7 @@ from metrics.storage.format.contexts import unit_of
 from metrics.storage.read.plan import ReadPlan
 from metrics.storage.read.rollups import NO_ROLLUPS, RollupChoice, choose_for_chart, split_by_retention
 from metrics.storage.read.scan import read_rollups
-from metrics.storage.series_registry import cached_registry
+from metrics.storage.series_registry import current_registry
 
 READ_BATCH_POINTS = 2_000_000  # of the blocks of several series that are read together
 
@@ -227,7 +227,7 @@ def _shape_series(label: SeriesLabel, points: RawPoints) -> ResultSeries:
     contexts = [NO_CONTEXT] * len(points)
     if points.contexts is not None:
         contexts = [points.dictionary[position] for position in points.contexts.tolist()]
-    unit = unit_of(contexts[-1]) or cached_registry().unit(label[1] or "")
+    unit = unit_of(contexts[-1]) or current_registry().unit(label[1] or "")
     return ResultSeries(label, unit, points.times.tolist(), points.json_values(), contexts=contexts)
 
 

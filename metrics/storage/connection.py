@@ -33,6 +33,7 @@ class _PoolSettings(NamedTuple):
 
 
 _READ_POOL = _PoolSettings("storage", 6, 5.0, 5, STATEMENT_TIMEOUT)
+_REGISTRY_POOL = _PoolSettings("registry", 2, 2.0, 2, "5s")
 _MONITORING_POOL = _PoolSettings("monitoring", 3, 1.0, 1, "1s")
 cursor_factory: type[psycopg.Cursor[Any]] = psycopg.Cursor  # of pooled connections; MetricsConfig sets a counting one
 _pools: dict[tuple[int, str, str], ConnectionPool[Connection]] = {}
@@ -106,6 +107,13 @@ def _session(connection: Connection) -> int:
 def read_connection() -> Iterator[Connection]:
     """Borrow a pooled connection for reading. Raises StorageUnavailable."""
     with _translated_errors(), _pool(_READ_POOL).connection(timeout=_READ_POOL.acquire_timeout) as connection:
+        yield connection
+
+
+@contextmanager
+def registry_connection() -> Iterator[Connection]:
+    """Borrow a connection for the series registry, which must not wait for slow reads. Raises StorageUnavailable."""
+    with _translated_errors(), _pool(_REGISTRY_POOL).connection(timeout=_REGISTRY_POOL.acquire_timeout) as connection:
         yield connection
 
 

@@ -1,8 +1,11 @@
 """Process-wide cache of devices, metric definitions and series, so that a point costs no database query.
 
 A series is resolved to a *row*: an index into four arrays that hold the series id, its bounds and its retention, so
-that a batch is validated column by column. Rows are added at first sight. The registry is replaced when the revision
-changes (a definition or an API key changed), which every process notices within a second.
+that a batch is validated column by column. Rows are added at first sight.
+
+The registry is replaced when the revision changes (a definition, an API key or a membership changed, or a device was
+deleted). The process that commits a change uses no older registry afterwards; every other process reads the revision
+each REVISION_PERIOD, and uses no registry that is older than MAX_AGE.
 """
 
 import threading
@@ -17,14 +20,16 @@ from numpy.typing import NDArray
 from psycopg.errors import ForeignKeyViolation
 
 from metrics.storage import series_ids
-from metrics.storage.connection import read_connection
+from metrics.storage.connection import read_connection, registry_connection
+from metrics.storage.errors import StorageUnavailable
 from metrics.storage.format.codec import Kind
 from metrics.storage.merge.retention_policies import DEFAULT_RETENTION_DAYS
 from metrics.storage.units import DAY
 
 DeviceSpans = Sequence[tuple[str, int, int]]  # device_id, index of its first point, index after its last
 MAX_LAYOUTS = 256  # a layout takes a few kilobytes
-REVISION_PERIOD = 0.5  # seconds
+REVISION_PERIOD = 0.5  # seconds between two reads of the revision
+MAX_AGE = 1.0  # seconds
 KIND_OF_TYPE = {  # by data_type of a metric definition
     "numeric": Kind.NUMERIC,
     "boolean": Kind.BOOLEAN,
@@ -213,29 +218,59 @@ def _find_series(connection: Any, pairs: list[tuple[int, str]], kind: Kind) -> d
 
 
 _registry = SeriesRegistry()
-_refreshed_at = float("-inf")
+_required_revision = 0  # the last change of this process
+_refreshed_at = float("-inf")  # by time.monotonic, as all times here; when the last successful read began
+_failure: tuple[float, StorageUnavailable] | None = None  # when the last read began, and its error
 _refresh_lock = threading.Lock()
 
 
 def cached_registry() -> SeriesRegistry:
-    """Return the registry without refreshing it: for the event loop, where a task calls `refresh_registry`."""
+    """Return the registry as it is: for the event loop, after `metrics.required_revision.wait_until_current`."""
     return _registry
 
 
 def current_registry() -> SeriesRegistry:
-    """Return the registry, refreshed if it is older than half a second."""
-    return refresh_registry() if time.monotonic() - _refreshed_at >= REVISION_PERIOD else _registry
+    """Return the registry, refreshed if it is outdated."""
+    return refresh_registry() if is_outdated() else _registry
 
 
-def refresh_registry() -> SeriesRegistry:
-    """Read the revision, and replace the registry if the revision has changed."""
-    global _registry, _refreshed_at
-    with _refresh_lock, read_connection() as connection:
-        _refreshed_at = time.monotonic()
-        row = connection.execute("SELECT number FROM metrics_revision").fetchone()
-        revision = row[0] if row else 0
-        if revision != _registry.revision:
-            _registry = SeriesRegistry(revision, _read_definitions(connection))
+def is_outdated(revision: int = 0) -> bool:
+    """Return whether the registry is too old, or lacks a change of this process or this revision."""
+    return _registry.revision < max(revision, _required_revision) or time.monotonic() - _refreshed_at >= MAX_AGE
+
+
+def require_revision(revision: int) -> None:
+    """Apply a change that this process has committed: no older registry is used from now on."""
+    global _required_revision
+    with _refresh_lock:
+        _required_revision = max(_required_revision, revision)
+
+
+def refresh_registry(since: float | None = None) -> SeriesRegistry:
+    """Read the revision, and replace the registry if the revision has changed. Raises StorageUnavailable.
+
+    Callers that wait for each other share one read: the revision is read again only if the last read began before
+    `since`, by default the time of the call.
+    """
+    global _registry, _required_revision, _refreshed_at, _failure
+    since = time.monotonic() if since is None else since
+    with _refresh_lock:
+        if _refreshed_at >= since:
+            return _registry
+        if _failure is not None and _failure[0] >= since:
+            raise _failure[1]
+        began = time.monotonic()
+        try:
+            with registry_connection() as connection:
+                row = connection.execute("SELECT number FROM metrics_revision").fetchone()
+                revision = row[0] if row else 0
+                if revision != _registry.revision:
+                    _registry = SeriesRegistry(revision, _read_definitions(connection))
+        except StorageUnavailable as error:
+            _failure = began, error
+            raise
+        _required_revision = min(_required_revision, revision)  # lower only if the database was restored from a backup
+        _refreshed_at, _failure = began, None
         return _registry
 
 
@@ -246,8 +281,8 @@ def series_exists_sql(series: str) -> str:
 
 def reset_registry() -> None:
     """Discard the registry of this process."""
-    global _registry, _refreshed_at
-    _registry, _refreshed_at = SeriesRegistry(), float("-inf")
+    global _registry, _required_revision, _refreshed_at, _failure
+    _registry, _required_revision, _refreshed_at, _failure = SeriesRegistry(), 0, float("-inf"), None
 
 
 def _read_definitions(connection: Any) -> dict[str, IngestDefinition]:

@@ -9,9 +9,12 @@ ANY_ORIGIN = "*"
 METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 # Request headers that a page may send, and response headers that it may read.
 ALLOWED_HEADERS = (
-    b"authorization, content-type, content-encoding, idempotency-key, if-match, if-none-match, x-api-key, x-request-id"
+    b"authorization, content-type, content-encoding, idempotency-key, if-match, if-none-match, telemetry-min-revision,"
+    b" x-api-key, x-request-id"
 )
-EXPOSED_HEADERS = b"content-disposition, etag, idempotent-replayed, link, location, retry-after, x-request-id"
+EXPOSED_HEADERS = (
+    b"content-disposition, etag, idempotent-replayed, link, location, retry-after, telemetry-revision, x-request-id"
+)
 MAX_AGE = b"3600"  # seconds that a browser caches a preflight response
 
 Headers = list[tuple[bytes, bytes]]

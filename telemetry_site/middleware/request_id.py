@@ -5,7 +5,7 @@ The response and all log records of a request carry its request ID. The fast lan
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 import msgspec
@@ -50,9 +50,11 @@ class RequestIdMiddleware:
             ended(scope, visit)
 
 
-async def answer_problem(send: Send, status: int, detail: str, wait: float | None = None) -> None:
+async def answer_problem(
+    send: Send, status: int, detail: str, wait: float | None = None, errors: Sequence[dict[str, Any]] = ()
+) -> None:
     """Send a problem response (RFC 9457); `wait` is Retry-After in seconds."""
-    body = msgspec.json.encode(problem(status, detail))
+    body = msgspec.json.encode(problem(status, detail, errors))
     headers = [(b"content-type", b"application/problem+json"), (b"content-length", str(len(body)).encode())]
     if wait is not None:
         headers.append((b"retry-after", str(math.ceil(wait)).encode()))

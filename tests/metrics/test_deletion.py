@@ -1,8 +1,10 @@
 """A deleted device disappears at once and its points soon; nothing else changes, whatever is killed or written."""
 
 import io
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 from typing import Any
 
 import hypothesis.strategies as st
@@ -14,10 +16,13 @@ from django.test import Client
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from ingest.models import ApiKey
+from ingest.models import ApiKey, Rejected
+from ingest.pipeline import accept
+from ingest.rejected.inbox import rejected_inbox
+from ingest.wire.telemetry_json import decode_batch
 from metrics import tasks
 from metrics.devices import delete_device
-from metrics.models import Deletion, Device, IngestedBatch, Revision, Series
+from metrics.models import Deletion, Device, DeviceGroup, Revision, Series
 from metrics.query import latest
 from metrics.storage import series_ids, series_registry
 from metrics.storage.connection import connect
@@ -194,29 +199,59 @@ def test_requests_with_series_resolved_before_the_deletion_are_rejected_complete
     assert count_points_by_table({1, 300}) == {} and count_points_by_table({2, 301})
 
 
-def test_rejected_batch_can_be_sent_again_with_its_batch_id(fleet: ApiClient):
-    old_registry = series_registry.cached_registry()
+def use_outdated_registry(registry: series_registry.SeriesRegistry) -> None:
+    """Use a registry as in a process that another one's change has not reached yet."""
+    series_registry._registry, series_registry._required_revision = registry, 0
+    series_registry._refreshed_at = monotonic()
+
+
+def test_points_on_their_way_to_a_deleted_device_are_stored_for_a_new_device(fleet: ApiClient):
+    registry, old_series = series_registry.cached_registry(), series_of("press-1")
     delete_device.delete_device("press-1", ADMIN)
-    series_registry._registry = old_registry  # a process that has not read the revision since
-    series_registry._refreshed_at = float("inf")
+    use_outdated_registry(registry)
     body = {"batch_id": "b7", "data_points": [point(value=3.0) for _ in range(50)]}
     response = fleet.post("devices/press-1/telemetry/batch", body)
-    assert response.status == 503 and response.headers["Retry-After"] == "1", response.raw
-    series_registry._registry = old_registry  # the web process may have read the revision meanwhile
-    assert fleet.post("devices/press-1/telemetry", point()).status == 503
-    assert not IngestedBatch.objects.exists()
-    series_registry.refresh_registry()
-    assert fleet.post("devices/press-1/telemetry/batch", body).json["ingested_count"] == 50
+    assert (response.status, response.json["ingested_count"]) == (200, 50), response.raw
+    use_outdated_registry(registry)
+    assert fleet.post("devices/press-1/telemetry", point(value=4.0, seconds_ago=-1)).status == 200
+    use_outdated_registry(registry)
+    encoded = json.dumps({"data_points": [point(value=5.0, seconds_ago=-2)]}).encode()
+    accept(decode_batch(encoded, "press-1", len(encoded)), ADMIN)
+    assert series_of("press-1").isdisjoint(old_series)
+    assert fleet.get("devices/press-1/metrics/temperature/latest").json["value"] == 5.0
+
+
+def test_rejected_points_of_a_repeated_validation_are_counted_once(fleet: ApiClient):
+    registry = series_registry.cached_registry()
+    delete_device.delete_device("press-1", ADMIN)
+    use_outdated_registry(registry)
+    points = [point(value=3.0), point(seconds_ago=5_000 * 86_400)]
+    assert fleet.post("devices/press-1/telemetry/batch", {"data_points": points}).json["failed_count"] == 1
+    rejected_inbox().flush()
+    assert [row.count for row in Rejected.objects.all()] == [1]
+
+
+def test_credential_that_a_deletion_invalidated_creates_no_new_device(device: ApiClient, web_port: int):
+    group = DeviceGroup.objects.create(name="presses")
+    group.devices.add(Device.objects.get(device_id="device_001"))
+    _, key = ApiKey.issue("gateway", Scope.INGEST, group=group)
+    for caller, status in ((device, 401), (ApiClient(web_port, {"X-Api-Key": key}), 403)):
+        assert caller.post("devices/device_001/telemetry", point()).status == 200
+        registry = series_registry.cached_registry()
+        delete_device.delete_device("device_001", ADMIN)
+        use_outdated_registry(registry)
+        assert caller.post("devices/device_001/telemetry", point()).status == status
+        assert not Device.objects.exists()
+        if status == 401:
+            group.devices.add(Device.objects.create(device_id="device_001"))
 
 
 def test_new_metric_of_a_just_deleted_device_creates_a_new_device(fleet: ApiClient):
-    old_registry = series_registry.cached_registry()
+    registry = series_registry.cached_registry()
     delete_device.delete_device("press-1", ADMIN)
-    series_registry._registry = old_registry
-    series_registry._refreshed_at = float("inf")
+    use_outdated_registry(registry)
     assert fleet.post("devices/press-1/telemetry", point("humidity", 40.0)).status == 200
     assert Device.objects.filter(device_id="press-1").count() == 1
-    series_registry.refresh_registry()
     assert fleet.get("devices/press-1/metrics/humidity/latest").json["value"] == 40.0
 
 
