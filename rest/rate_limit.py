@@ -100,6 +100,12 @@ class TokenBuckets:
         with self._lock:
             return max(0.0, (1.0 - bucket.refill(self.clock())) / bucket.limit.rate)
 
+    def is_full(self, name: str) -> bool:
+        """Return whether no token of a bucket is missing, as far as this process knows."""
+        with self._lock:
+            bucket = self._buckets.get(name)
+            return bucket is None or bucket.refill(self.clock()) >= bucket.limit.burst
+
     def reset(self) -> None:
         """Drop every bucket, so that each starts full."""
         self._buckets, self._spent, self._lock = {}, set(), threading.Lock()

@@ -1,4 +1,7 @@
-"""Login with a rate limit per IP address and per username."""
+"""Login with a rate limit per IP address, and per username for addresses that have failed with it.
+
+A right password from an address that has not failed always signs in, so that attackers cannot lock a user out.
+"""
 
 from typing import Any
 
@@ -11,7 +14,7 @@ from rest.ip_rate_limit import address_of
 from rest.rate_limit import Limit, buckets
 
 ADDRESS_LIMIT = Limit(rate=1 / 30, burst=10)
-# From all addresses together; higher than ADDRESS_LIMIT, so that a single attacker cannot lock a user out.
+# Failed attempts from all addresses together; refuses only addresses that have failed with this name.
 USERNAME_LIMIT = Limit(rate=1 / 20, burst=30)
 RATE_LIMITED = "too_often"  # code of the ValidationError
 
@@ -23,15 +26,23 @@ class RateLimitedBackend(ModelBackend):
         self, request: HttpRequest | None, username: str | None = None, password: str | None = None, **credentials: Any
     ) -> Any:
         """Return the user or None. Raises ValidationError (code `too_often`), which a login form shows."""
-        limits = {f"logins as {(username or '')[:150].casefold()}": USERNAME_LIMIT}
+        name = (username or "")[:150].casefold()
+        of_name, limits, has_failed = f"logins as {name}", {}, True
         scope = getattr(request, "scope", None)
         if scope is not None:
-            limits[f"logins from {address_of(scope)}"] = ADDRESS_LIMIT
+            address = address_of(scope)
+            of_both = f"logins from {address} as {name}"
+            has_failed = not buckets.is_full(of_both)
+            limits = {f"logins from {address}": ADDRESS_LIMIT, of_both: ADDRESS_LIMIT}
+        if has_failed:
+            limits[of_name] = USERNAME_LIMIT
         _take_tokens(limits)
         user = super().authenticate(request, username, password, **credentials)
         if user is not None:
-            for name, limit in limits.items():
-                buckets.charge(name, limit, -1)
+            for bucket, limit in limits.items():
+                buckets.charge(bucket, limit, -1)
+        elif not has_failed:
+            buckets.charge(of_name, USERNAME_LIMIT)
         return user
 
 

@@ -141,8 +141,8 @@ def person(site: None, monkeypatch: pytest.MonkeyPatch) -> Any:
 class LoginPage:
     """A client of a login page over a real connection."""
 
-    def __init__(self, port: int, page: str = "/login/") -> None:
-        self.caller, self.page = ApiClient(port, {}), page
+    def __init__(self, port: int, page: str = "/login/", address: str = "") -> None:
+        self.caller, self.page = ApiClient(port, {"X-Forwarded-For": address} if address else {}), page
         form = self.caller.get(page)
         [self.cookie] = [value.split(";")[0] for value in form.headers.get_all("Set-Cookie") if "csrf" in value]
         match = re.search(rb'name="csrfmiddlewaretoken" value="(\w+)"', form.raw)
@@ -168,7 +168,7 @@ def test_login_attempts_are_limited_per_address(person: Any, web_port: int, page
 
 
 @pytest.mark.slow
-def test_login_attempts_are_limited_per_user_name(person: Any):
+def test_login_attempts_are_limited_per_user_name_where_the_address_is_unknown(person: Any):
     client = Client()
     for _ in range(USERNAME_LIMIT):
         assert not client.login(username="MARIA", password="wrong")
@@ -176,6 +176,35 @@ def test_login_attempts_are_limited_per_user_name(person: Any):
     assert response.status_code == 429 and b"Too many attempts" in response.content
     get_user_model().objects.create_superuser("other", password="the right one")
     assert client.post("/login/", {"username": "other", "password": "the right one"}).status_code == 302
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["/login/", "/admin/login/"])
+def test_attacks_from_many_addresses_do_not_lock_a_user_out(person: Any, web_port: int, page: str):
+    with override_settings(BEHIND_PROXY=True):
+        attackers = [LoginPage(web_port, page, f"203.0.113.{number}") for number in range(USERNAME_LIMIT)]
+        for attacker in attackers:
+            assert b"Too many attempts" not in attacker.log_in("Maria", "wrong").raw
+        assert b"Too many attempts" in attackers[0].log_in("maria", "the+right+one").raw
+        attackers[1].log_in("maria", "wrong")
+        for number in range(3):
+            assert LoginPage(web_port, page, f"198.51.100.{number}").log_in("maria", "the+right+one").status == 302
+        newcomer = LoginPage(web_port, page, "198.51.100.9")
+        assert b"Too many attempts" not in newcomer.log_in("maria", "wrong").raw
+        assert b"Too many attempts" in newcomer.log_in("maria", "the+right+one").raw  # it has failed
+
+
+@pytest.mark.slow
+def test_attacks_do_not_lock_a_user_out_of_tokens(person: Any, web_port: int):
+    def sign_in(address: str, password: str) -> int:
+        body = {"grant_type": "password", "username": "maria", "password": password}
+        return ApiClient(web_port, {"X-Forwarded-For": address}).post("auth/token", body).status
+
+    with override_settings(BEHIND_PROXY=True):
+        for number in range(2 * USERNAME_LIMIT):
+            assert sign_in(f"203.0.113.{number}", "wrong") == 401
+        assert sign_in("203.0.113.1", "the right one") == 429
+        assert sign_in("198.51.100.1", "the right one") == 200
 
 
 @pytest.mark.slow
