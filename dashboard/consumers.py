@@ -50,7 +50,7 @@ def read_snapshot(devices: set[str] | None, metrics: set[str] | None) -> list[tu
 
 def visible_devices(caller: Caller, devices: set[str] | None) -> set[str] | None:
     """Return those of these devices (None: all) that a caller sees; None where the caller sees every one."""
-    if caller.groups is None and caller.device_id is None:
+    if caller.sees_all:
         return devices
     visible = Device.objects.visible_to(caller)
     selected = visible if devices is None else visible.filter(device_id__in=devices)
@@ -71,7 +71,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
     heartbeat: asyncio.Task[None] | None = None
 
     async def connect(self) -> None:
-        if not is_same_site(dict(self.scope["headers"]), settings.CSRF_TRUSTED_ORIGINS):
+        if not is_same_site(self.scope, settings.CSRF_TRUSTED_ORIGINS, settings.BEHIND_PROXY):
             await self.close(WRONG_ORIGIN)
             return
         # Only an accepted socket can pass a close code to the browser, which then shows the sign-in page.

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 LIVE_PATH = "ws/live"
 MAX_NAMES = 500
@@ -50,20 +49,19 @@ def _names(message: dict[str, Any], field: str) -> frozenset[str] | None:
     return frozenset(names)
 
 
-def is_same_site(headers: dict[bytes, bytes], trusted: list[str]) -> bool:
+def is_same_site(scope: dict[str, Any], trusted: list[str], behind_proxy: bool) -> bool:
     """Return whether a page of this site, or a program without an Origin header, opened the socket.
 
     Browsers send the cookies with WebSockets of any page and leave the check to the server. ALLOWED_HOSTS may be `*`,
-    so the Origin has to name the host of the request.
+    so the Origin has to name the scheme and the host of the request, as in Django's check of forms: a page of the same
+    host without TLS may have been replaced on its way.
     """
+    headers = {name: value.decode("latin-1").lower() for name, value in scope["headers"]}
     origin = headers.get(b"origin")
-    if origin is None:
+    if origin is None or origin in (entry.lower() for entry in trusted):
         return True
-    text = origin.decode("latin-1").lower()
-    if text in (entry.lower() for entry in trusted):
-        return True
-    try:
-        page = urlsplit(text)
-        return page.scheme in ("http", "https") and page.netloc == headers.get(b"host", b"").decode("latin-1").lower()
-    except ValueError:
-        return False
+    scheme = scope.get("scheme", "ws")
+    if behind_proxy:
+        scheme = headers.get(b"x-forwarded-proto", scheme)
+    page_scheme = "https" if scheme in ("https", "wss") else "http"
+    return origin == f"{page_scheme}://{headers.get(b'host', '')}"

@@ -13,6 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from dashboard import consumers
+from dashboard.live_subscription import is_same_site
 from ingest.identity import keys, service_tokens, tokens
 from ingest.identity.trusted_issuers import Service
 from ingest.models import ApiKey
@@ -62,10 +63,37 @@ def test_anonymous_socket_is_closed(anonymous: ApiClient):
 
 
 def test_socket_of_another_origin_is_rejected(admin_session: ApiClient):
-    for origin in ("https://evil.example", "http://127.0.0.1:1", "null", "http://127.0.0.1.evil.example"):
+    other_scheme = f"https://127.0.0.1:{admin_session.port}"
+    for origin in ("https://evil.example", "http://127.0.0.1:1", "null", "http://127.0.0.1.evil.example", other_scheme):
         with pytest.raises(InvalidStatus) as raised:
             open_socket(admin_session, origin)
         assert raised.value.response.status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("scheme", "forwarded", "behind_proxy", "origin", "expected"),
+    [
+        ("ws", "", False, "http://site.example", True),
+        ("ws", "", False, "https://site.example", False),
+        ("wss", "", False, "https://site.example", True),
+        ("wss", "", False, "http://site.example", False),
+        ("ws", "https", True, "https://site.example", True),
+        ("ws", "https", True, "http://site.example", False),
+        ("ws", "https", False, "https://site.example", False),  # only a proxy's word counts
+        ("ws", "https", True, "https://site.example:8443", False),
+        ("ws", "", False, "https://TRUSTED.example", True),
+        ("ws", "", False, "http://trusted.example", False),
+        ("ws", "", False, "http://site.example/path", False),
+        ("ws", "", False, "null", False),
+    ],
+)
+def test_origin_has_the_scheme_and_the_host_of_the_request(
+    scheme: str, forwarded: str, behind_proxy: bool, origin: str, expected: bool
+):
+    headers = [(b"host", b"Site.example"), (b"origin", origin.encode())]
+    headers += [(b"x-forwarded-proto", forwarded.encode())] if forwarded else []
+    scope = {"headers": headers, "scheme": scheme}
+    assert is_same_site(scope, ["https://trusted.example"], behind_proxy) is expected
 
 
 def test_stored_point_is_sent(admin_session: ApiClient, gateway: ApiClient):
