@@ -118,7 +118,8 @@ def throughput(site: Site) -> None:
     import numpy as np
 
     from metrics.storage.connection import connect
-    from metrics.storage.write.group_commit import IncomingPoints, JournalEntry, stop_writer, writer
+    from metrics.storage.write.group_commit import JournalEntry, stop_writer, writer
+    from metrics.storage.write.incoming import IncomingPoints
 
     ticks = 300
     with connect() as connection:

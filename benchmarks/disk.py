@@ -25,7 +25,8 @@ from benchmarks.workload import KINDS
 from metrics.storage.connection import Connection, connect
 from metrics.storage.format.codec import Ints, Kind
 from metrics.storage.merge import schedule
-from metrics.storage.write.group_commit import IncomingPoints, JournalEntry, stop_writer, writer
+from metrics.storage.write.group_commit import JournalEntry, stop_writer, writer
+from metrics.storage.write.incoming import IncomingPoints
 from telemetry_site.embedded.servers import EmbeddedServers
 
 DAY = 86_400  # seconds

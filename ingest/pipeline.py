@@ -25,7 +25,8 @@ from metrics.storage.series_registry import (
     current_registry,
     refresh_registry,
 )
-from metrics.storage.write.group_commit import AnsweredBatch, IncomingPoints, JournalEntry, writer
+from metrics.storage.write.group_commit import AnsweredBatch, JournalEntry, writer
+from metrics.storage.write.incoming import IncomingPoints
 from rest.caller import Caller
 from rest.names import id_error
 from rest.request_stats import request_counters
@@ -318,13 +319,21 @@ class _BatchValidation:
         valid = np.ones(len(batch), bool)
         valid[list(self.causes)] = False
         numbers = np.array([kind.is_number for kind in self.kinds]) if self.kinds else np.ones(len(batch), bool)
-        for selected, dtype in ((valid & numbers, np.float64), (valid & ~numbers, object)):
-            positions = np.flatnonzero(selected)
+        for positions in self._split_by_encoding(valid, numbers):
             if len(positions):
-                values = np.empty(len(positions), dtype)
+                values = np.empty(len(positions), np.float64 if numbers[positions[0]] else object)
                 values[:] = [self.values[position] for position in positions.tolist()]
                 contexts = None if batch.contexts is None else batch.contexts[positions]
                 yield IncomingPoints(series[positions], batch.times[positions], values, contexts, batch.dictionary)
+
+    def _split_by_encoding(self, valid: NDArray[np.bool_], numbers: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
+        """Return the positions of numbers and of other values; in runs, if a metric has both: the last value wins."""
+        parts = [np.flatnonzero(valid & numbers), np.flatnonzero(valid & ~numbers)]
+        metrics = [{self.batch.metrics[position] for position in part.tolist()} for part in parts]
+        if metrics[0].isdisjoint(metrics[1]):
+            return parts
+        positions = np.flatnonzero(valid)
+        return np.split(positions, np.flatnonzero(np.diff(numbers[positions])) + 1)
 
 
 def _journal_entry(batch: Batch, sender: Caller, receipt: Receipt) -> tuple[JournalEntry, AnsweredBatch | None]:

@@ -14,7 +14,8 @@ from ingest.wire.telemetry_json import FAST_PATH_ERRORS, NumericPoint
 from ingest.wire.times import parse_time
 from ingest.wire.validate import MAX_INTEGER
 from metrics.storage.series_registry import cached_registry
-from metrics.storage.write.group_commit import IncomingPoints, JournalEntry, writer
+from metrics.storage.write.group_commit import JournalEntry, writer
+from metrics.storage.write.incoming import IncomingPoints
 from rest.caller import Caller
 
 MAX_SMALL_BODY = 4096  # bytes of a body: about forty points

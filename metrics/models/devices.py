@@ -158,10 +158,16 @@ class Series(models.Model):
     device = models.ForeignKey(Device, on_delete=models.CASCADE, related_name="series")
     metric_name = models.CharField(max_length=NAME_LENGTH)
     kind = models.PositiveSmallIntegerField(help_text="metrics.storage.format.codec.Kind")
+    has_other_kinds = models.BooleanField(
+        db_default=False, help_text="The device has sent the metric with other kinds of value too."
+    )
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["device", "metric_name", "kind"], name="one_series_per_kind")]
-        indexes = [models.Index(fields=["metric_name"])]
+        indexes = [
+            models.Index(fields=["metric_name"]),
+            models.Index(fields=["id"], name="series_other_kinds", condition=models.Q(has_other_kinds=True)),
+        ]
 
     def __str__(self) -> str:
         return f"{self.device_id}/{self.metric_name}"

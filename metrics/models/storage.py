@@ -18,6 +18,9 @@ class Head(models.Model):
     deleted_at_revision = models.BigIntegerField(
         db_default=0, help_text="The revision of the last deletion of a device."
     )
+    other_kinds_revision = models.BigIntegerField(
+        db_default=0, help_text="Number of times that series of another kind of value were created."
+    )
 
 
 class Merged(models.Model):

@@ -11,7 +11,7 @@ import numpy as np
 from metrics.query.result import to_json_value
 from metrics.storage.connection import read_connection
 from metrics.storage.format.codec import Columns, Ints
-from metrics.storage.format.contexts import read_context
+from metrics.storage.format.contexts import REMOVED, read_context
 from metrics.storage.read import block_cache
 from metrics.storage.read import latest as newest
 from metrics.storage.series_registry import current_registry
@@ -72,8 +72,8 @@ def read_latest_points(
     positions = _newest_positions([series.id for series in candidates.series], candidates.candidates, since)
     points: dict[tuple[str, str], Point] = {}
     for series in candidates.series:
-        if series.id not in positions:
-            continue
+        if series.id not in positions or _is_removed(*positions[series.id]):
+            continue  # without a point, or replaced by another kind of value, which is as new
         point = _to_point(series, *positions[series.id])
         other = points.get((series.device_id, series.metric_name))  # the same metric in another kind of value
         if other is None or other.timestamp <= point.timestamp:
@@ -122,6 +122,10 @@ def _last_positions(part: Columns, ids: list[int], sorted_ids: Ints) -> Iterable
     found[found == len(part.ids)] = 0
     matches = np.flatnonzero(part.ids[found] == sorted_ids)
     return zip(sorted_ids[matches].tolist(), (part.offsets[found[matches] + 1] - 1).tolist(), strict=True)
+
+
+def _is_removed(part: Columns, position: int) -> bool:
+    return part.contexts is not None and part.dictionary[part.contexts[position]] == REMOVED
 
 
 def _to_point(series: newest.NamedSeries, part: Columns, position: int) -> Point:

@@ -19,12 +19,13 @@ from django.conf import settings
 from numpy.typing import NDArray
 from psycopg.errors import ForeignKeyViolation
 
-from metrics.storage import series_ids
+from metrics.storage import series_ids, shards
 from metrics.storage.connection import read_connection, registry_connection
 from metrics.storage.errors import StorageUnavailable
 from metrics.storage.format.codec import Kind
 from metrics.storage.merge.retention_policies import DEFAULT_RETENTION_DAYS
 from metrics.storage.units import DAY
+from metrics.storage.write.other_kinds import record_new_kinds
 
 DeviceSpans = Sequence[tuple[str, int, int]]  # device_id, index of its first point, index after its last
 MAX_LAYOUTS = 256  # a layout takes a few kilobytes
@@ -208,6 +209,7 @@ def _find_or_create_series(
             new_ids = series_ids.allocate_series_ids(connection, [metric for _, metric in missing])
             devices, metrics = [device for device, _ in missing], [metric for _, metric in missing]
             connection.execute(_INSERT_SERIES, (kind, new_ids, devices, metrics))
+            record_new_kinds(connection, devices, metrics, shards.all_shards())
             series.update(zip(missing, new_ids, strict=True))
     return series.items()
 

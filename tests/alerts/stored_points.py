@@ -13,7 +13,8 @@ from metrics.storage.format.codec import Kind
 from metrics.storage.merge import schedule
 from metrics.storage.series_registry import current_registry
 from metrics.storage.units import to_microseconds
-from metrics.storage.write.group_commit import IncomingPoints, JournalEntry, writer
+from metrics.storage.write.group_commit import JournalEntry, writer
+from metrics.storage.write.incoming import IncomingPoints
 
 START = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=3)
 

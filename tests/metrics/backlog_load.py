@@ -12,7 +12,7 @@ from metrics.storage.connection import Connection, connect
 from metrics.storage.format.codec import encode
 from metrics.storage.merge.schedule import MIN_COMMITS
 from metrics.storage.units import to_datetime, to_microseconds
-from metrics.storage.write.group_commit import IncomingPoints, build_block
+from metrics.storage.write.incoming import IncomingPoints, build_block
 from tests.metrics.process_steps import migrate
 from tests.metrics.simulated_hours import (
     HOUR,

@@ -6,6 +6,7 @@ import numpy as np
 
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import decode
+from metrics.storage.format.layout import drop_removed
 from metrics.storage.merge import point_counts
 from metrics.storage.merge.point_counts import ALL_TIME, HOUR, SERIES_PER_RANGE
 
@@ -32,7 +33,7 @@ def count_stored_points(connection: Connection) -> PointsByHour:
     """Count the points of every merged block."""
     counts: dict[int, Counter[int]] = {}
     for (payload,) in connection.execute("SELECT payload FROM metrics_block", binary=True):
-        for columns in decode(payload):
+        for columns in map(drop_removed, decode(payload)):
             for series, time in zip(columns.series().tolist(), columns.times.tolist(), strict=True):
                 counts.setdefault(ALL_TIME, Counter())[series] += 1
                 counts.setdefault(time // HOUR, Counter())[series] += 1
@@ -63,6 +64,6 @@ def count_unmerged_points(connection: Connection) -> Counter[int]:
     for (payload,) in connection.execute(
         "SELECT payload FROM metrics_young y JOIN metrics_merged m USING (shard) WHERE y.seq > m.seq", binary=True
     ):
-        for columns in decode(payload):
+        for columns in map(drop_removed, decode(payload)):
             counts.update(columns.series().tolist())
     return counts

@@ -21,7 +21,8 @@ from metrics.storage.connection import Connection, connect
 from metrics.storage.format.codec import Kind
 from metrics.storage.read import block_cache
 from metrics.storage.units import DAY, to_datetime, to_microseconds
-from metrics.storage.write.group_commit import IncomingPoints, JournalEntry, writer
+from metrics.storage.write.group_commit import JournalEntry, writer
+from metrics.storage.write.incoming import IncomingPoints
 from tests.metrics.process_steps import migrate
 from tests.metrics.stored_points import read_stored_values
 

@@ -34,7 +34,8 @@ from metrics.storage.merge import restore_damaged
 from metrics.storage.merge import schedule as merge
 from metrics.storage.read import block_cache
 from metrics.storage.units import to_datetime, to_microseconds
-from metrics.storage.write.group_commit import IncomingPoints, JournalEntry, writer
+from metrics.storage.write.group_commit import JournalEntry, writer
+from metrics.storage.write.incoming import IncomingPoints
 from rest.caller import Caller, Scope
 from rest.errors import NotFound
 from tests.conftest import ApiClient, point

@@ -23,7 +23,8 @@ from metrics.export.job_files import export_folder
 from metrics.models import ExportJob, Series
 from metrics.storage.connection import connect
 from metrics.storage.units import to_microseconds
-from metrics.storage.write.group_commit import IncomingPoints, JournalEntry, writer
+from metrics.storage.write.group_commit import JournalEntry, writer
+from metrics.storage.write.incoming import IncomingPoints
 from telemetry_site.celery import app as celery
 from telemetry_site.embedded import site_processes
 from tests.conftest import API, ApiClient

@@ -25,7 +25,8 @@ MIN_COMMITS = 40  # of each writer before it is killed
 WRITER = """
 import sys, django
 django.setup()
-from metrics.storage.write.group_commit import IncomingPoints, JournalEntry, writer
+from metrics.storage.write.group_commit import JournalEntry, writer
+from metrics.storage.write.incoming import IncomingPoints
 number, first, today = map(int, sys.argv[1:])
 for count in range(first, first + 10_000):
     series = [number, 256 + number, 512 + number]

@@ -22,7 +22,8 @@ from metrics.storage.merge import schedule
 from metrics.storage.read import block_cache, plan, scan
 from metrics.storage.read.plan import snapshot
 from metrics.storage.units import SECOND, to_microseconds
-from metrics.storage.write.group_commit import IncomingPoints, JournalEntry, writer
+from metrics.storage.write.group_commit import JournalEntry, writer
+from metrics.storage.write.incoming import IncomingPoints
 from tests.metrics.test_aggregation import NAMES, expected_value
 
 START = datetime(2026, 3, 28, tzinfo=UTC)  # Berlin's clocks go forward on the second day

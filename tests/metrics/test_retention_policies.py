@@ -23,7 +23,8 @@ from metrics.storage.merge.rollups import FIVE_MINUTES, ONE_HOUR
 from metrics.storage.read import block_cache
 from metrics.storage.read.merge_backlog import read_worker_backlog
 from metrics.storage.units import SECOND
-from metrics.storage.write.group_commit import IncomingPoints, JournalEntry, writer
+from metrics.storage.write.group_commit import JournalEntry, writer
+from metrics.storage.write.incoming import IncomingPoints
 from tests.metrics.point_count_checks import check_point_counts
 from tests.metrics.stored_points import read_stored_parts
 

@@ -27,7 +27,8 @@ from metrics.storage.merge.retention import delete_expired
 from metrics.storage.merge.rollups import FIVE_MINUTES, ONE_HOUR
 from metrics.storage.read import block_cache
 from metrics.storage.units import SECOND, to_microseconds
-from metrics.storage.write.group_commit import IncomingPoints, JournalEntry, writer
+from metrics.storage.write.group_commit import JournalEntry, writer
+from metrics.storage.write.incoming import IncomingPoints
 
 DAY = 86_400 * SECOND
 FIVE_MINUTES_US = FIVE_MINUTES * SECOND

@@ -19,7 +19,8 @@ from metrics.checks import DISTRIBUTED_MODELS, check_distributed_tables
 from metrics.storage import shards as sharding
 from metrics.storage.connection import connect
 from metrics.storage.merge import schedule
-from metrics.storage.write.group_commit import AnsweredBatch, IncomingPoints, JournalEntry, writer
+from metrics.storage.write.group_commit import AnsweredBatch, JournalEntry, writer
+from metrics.storage.write.incoming import IncomingPoints
 from telemetry_site.env import InvalidSetting
 from tests.conftest import point
 from tests.metrics.test_storage import TODAY, shards, store_points
@@ -211,6 +212,7 @@ def test_storage_statements_filter_by_shard():
         "SELECT count(*), coalesce(max(seq), 0) FROM metrics_head",
         "SELECT shard, seq FROM metrics_head",
         "SELECT max(deleted_at_revision) FROM metrics_head",
+        "SELECT max(other_kinds_revision) FROM metrics_head",
         "\nSELECT (SELECT number FROM metrics_revision), (extract(epoch FROM clock_timestamp()) * 1000000)::bigint,"
         " shard, seq\nFROM metrics_head\n",
         "\nSELECT count(*) FROM (SELECT DISTINCT shard, bucket, day FROM metrics_block\n"

@@ -20,7 +20,8 @@ from metrics.storage.format.codec import Columns
 from metrics.storage.merge import schedule as merge
 from metrics.storage.merge.rollups import BucketDay
 from metrics.storage.read import block_cache, latest
-from metrics.storage.write.group_commit import IncomingPoints, JournalEntry, writer
+from metrics.storage.write.group_commit import JournalEntry, writer
+from metrics.storage.write.incoming import IncomingPoints
 from tests.metrics.point_count_checks import check_point_counts, count_unmerged_points
 from tests.metrics.stored_points import read_stored_parts
 

@@ -5,6 +5,8 @@ from typing import Any
 
 import msgspec
 
+REMOVED = b"removed"  # of a point that another kind of value has replaced
+
 
 def write_context(unit: str | None, tags: dict[str, Any] | None, metadata: dict[str, Any] | None) -> bytes:
     """Encode a context: empty if it has no fields, `[unit]`, or `[unit, tags, metadata]`."""

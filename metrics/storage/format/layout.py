@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from metrics.storage.format.codec import Columns, Ints, concatenate
+from metrics.storage.format.codec import NO_CONTEXT, Columns, Ints, concatenate
+from metrics.storage.format.contexts import REMOVED
 from metrics.storage.units import DAY
 
 SERIES_PER_BUCKET = 256
@@ -51,6 +52,21 @@ def select_points(columns: Columns, mask: "np.ndarray[tuple[int], np.dtype[np.bo
         None if columns.contexts is None else columns.contexts[mask],
         columns.dictionary,
     )
+
+
+def drop_removed(columns: Columns) -> Columns:
+    """Return the points without removals, which only keep older blocks from showing replaced values."""
+    if columns.contexts is None or REMOVED not in columns.dictionary:
+        return columns
+    removed = list(columns.dictionary).index(REMOVED)
+    points = select_points(columns, columns.contexts != removed)
+    points.dictionary = [*columns.dictionary[:removed], NO_CONTEXT, *columns.dictionary[removed + 1 :]]
+    return points
+
+
+def drop_removed_of_all(parts: Sequence[Columns]) -> list[Columns]:
+    """Return the parts without removals, and without parts that have nothing else."""
+    return [kept for part in parts if len(kept := drop_removed(part))]
 
 
 def select_time_range(columns: Columns, start: int, end: int) -> Columns:

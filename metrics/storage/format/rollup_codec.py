@@ -114,7 +114,7 @@ def compute_rollup(columns: Columns, length: int) -> RollupColumns:
     intervals = columns.times // length
     begins[1:] |= intervals[1:] != intervals[:-1]
     starts = np.flatnonzero(begins)
-    ends = np.append(starts[1:], len(columns))
+    ends = np.append(starts, len(columns))[1:]
     values = columns.values
     stats = {
         "count": ends - starts,

@@ -7,7 +7,7 @@ import numpy as np
 
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns, encode
-from metrics.storage.format.layout import DAY_LEVEL, select_points, split_by_day, split_rows
+from metrics.storage.format.layout import DAY_LEVEL, drop_removed, select_points, split_by_day, split_rows
 from metrics.storage.merge.point_counts import CountChange
 from metrics.storage.merge.retention_policies import DEFAULT_POLICY, RetentionPolicy
 
@@ -46,7 +46,7 @@ def _block_rows(columns: Columns, run: MergeRun, change: CountChange, keep: int 
             yield (
                 *(run.shard, run.level, bucket, day, run.seq_from, run.seq_to),
                 *(int(row.ids[0]), int(row.ids[-1]), int(row.times.min()), int(row.times.max())),
-                *(len(row), keep, payload),
+                *(len(drop_removed(row)), keep, payload),
             )
 
 

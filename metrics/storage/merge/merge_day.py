@@ -7,7 +7,7 @@ import numpy as np
 
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns, DamagedPayload, Ints, decode, unseal
-from metrics.storage.format.layout import DAY_LEVEL, MERGED, merge_by_encoding, select_series
+from metrics.storage.format.layout import DAY_LEVEL, MERGED, drop_removed, merge_by_encoding, select_series
 from metrics.storage.locks import lock_day
 from metrics.storage.merge import damaged_blocks, rollups
 from metrics.storage.merge.insert_blocks import MergeRun, insert_day_blocks, insert_run
@@ -123,8 +123,8 @@ def _merge_rows(
         )
         for group in columns:
             complete_points = select_series(group, complete) if is_complete and group.is_numeric else _NO_POINTS
-            if len(complete_points) and not resolutions:
-                resolutions = rollups.choose_resolutions(complete_points)
+            if not resolutions and len(points := drop_removed(complete_points)):
+                resolutions = rollups.choose_resolutions(points)
             _write_day_blocks(connection, bucket_day, group, run, complete_points, resolutions, target.now, change)
     change.apply()
     return total

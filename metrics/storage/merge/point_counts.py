@@ -16,7 +16,7 @@ import numpy as np
 from metrics.storage.connection import Connection, database_time
 from metrics.storage.format.codec import Columns, DamagedPayload, Ints, decode, read_point_counts, seal, unseal
 from metrics.storage.format.compression import FAST_COMPRESSION, pack, unpack
-from metrics.storage.format.layout import SERIES_PER_BUCKET, select_points
+from metrics.storage.format.layout import SERIES_PER_BUCKET, drop_removed, select_points
 
 SERIES_PER_RANGE = 4096
 HOUR = 3_600_000_000  # µs
@@ -130,6 +130,7 @@ class CountChange:
             return np.zeros(SERIES_PER_RANGE, np.int64)
 
     def _move(self, columns: Columns, sign: int) -> None:
+        columns = drop_removed(columns)
         self._put(ALL_TIME, columns.ids, np.diff(columns.offsets) * sign)
         if len(columns) and int(columns.times.max()) >= self.first_hour * HOUR:
             for hour, series, lengths in count_by_hour(columns):
@@ -199,7 +200,7 @@ def count_block(series_from: int, series_to: int, points: int, head: bytes | Non
 
 def count_payload(payload: bytes) -> list[tuple[Ints, Ints]]:
     """Return (series, points of each) of a payload. Raises DamagedPayload."""
-    return [(part.ids, np.diff(part.offsets)) for part in decode(payload)]
+    return [(part.ids, np.diff(part.offsets)) for part in map(drop_removed, decode(payload))]
 
 
 def delete_old_hours(connection: Connection) -> None:

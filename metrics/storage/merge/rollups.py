@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from metrics.storage.connection import Connection
-from metrics.storage.format.codec import Columns
+from metrics.storage.format.codec import Columns, Ints
+from metrics.storage.format.layout import drop_removed
 from metrics.storage.format.rollup_codec import (
     RollupColumns,
     compute_rollup,
@@ -78,43 +79,48 @@ def write_rollups(
     now: float,
     resolutions: set[int],
 ) -> None:
-    """Replace the rollups of series with these points, which are all their points of the day.
+    """Replace the rollups of series with these points, which are all their points and removals of the day.
 
     A series whose points of that day may have expired keeps its stored rollups.
     """
-    is_kept = [
+    is_replaced = [
         not is_day_expired(bucket_day.day, policies.get(series, DEFAULT_POLICY).points, now)
         for series in points.ids.tolist()
     ]
-    for resolution in resolutions:
-        rollup = compute_rollup(points, resolution * SECOND).select_series(np.array(is_kept, bool))
-        if len(rollup.ids):
-            _replace_rollup(connection, bucket_day, resolution, rollup, policies)
+    series, points = points.ids[is_replaced], drop_removed(points)
+    for resolution in resolutions if len(series) else ():
+        rollup = compute_rollup(points, resolution * SECOND)
+        rollup = rollup.select_series(np.isin(rollup.ids, series))
+        _replace_rollup(connection, bucket_day, resolution, series, rollup, policies)
 
 
 def _replace_rollup(
     connection: Connection,
     bucket_day: BucketDay,
     resolution: int,
+    series: Ints,
     rollup: RollupColumns,
     policies: Mapping[int, RetentionPolicy],
 ) -> None:
+    """Store the rollup of these series instead of the stored one."""
     parameters = (
         bucket_day.shard,
         bucket_day.bucket,
         resolution,
         bucket_day.day,
-        int(rollup.ids[-1]),
-        int(rollup.ids[0]),
+        int(series[-1]),
+        int(series[0]),
     )
     rows = connection.execute(_OVERLAPPING, parameters, binary=True).fetchall()
     if rows:
         stored = merge_rollups([decode_rollup(payload, resolution * SECOND) for _, payload in rows])
-        stored = stored.select_series(~np.isin(stored.ids, rollup.ids))
+        stored = stored.select_series(~np.isin(stored.ids, series))
         policies = {**policies, **read_policies(connection, stored.ids.tolist())}
-        rollup = merge_rollups([stored, rollup])
+        if len(stored):
+            rollup = merge_rollups([stored, rollup]) if len(rollup) else stored
         delete_rows(connection, bucket_day.shard, [number for number, _ in rows])
-    insert_rollup(connection, bucket_day, resolution, rollup, policies)
+    if len(rollup):
+        insert_rollup(connection, bucket_day, resolution, rollup, policies)
 
 
 def insert_rollup(

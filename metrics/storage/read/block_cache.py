@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns, DamagedPayload, Ints, decode
-from metrics.storage.format.layout import MERGED, UNMERGED
+from metrics.storage.format.layout import MERGED, UNMERGED, drop_removed_of_all
 from metrics.storage.merge import damaged_blocks
 from metrics.storage.shards import BlockId
 
@@ -92,7 +92,7 @@ def cache_commit(number: BlockId, parts: list[Columns]) -> None:
 def read_commits_after(
     connection: Connection, cursor: CommitCursor, limit: int = 200
 ) -> list[tuple[BlockId, list[Columns]]]:
-    """Return the commits after a cursor with their parts, in order within each shard.
+    """Return the commits after a cursor with their points, in order within each shard.
 
     Reads at most `limit` commits per shard of the cursor. A damaged commit has no parts.
     """
@@ -105,7 +105,7 @@ def read_commits_after(
         ids += rows.fetchall()
     decoded = {number: parts for number in ids if (parts := decoded_blocks.get((UNMERGED, number))) is not None}
     decoded |= _read_uncached(connection, UNMERGED, [number for number in ids if number not in decoded], [])
-    return [(number, decoded[number]) for number in ids if number in decoded]
+    return [(number, drop_removed_of_all(decoded[number])) for number in ids if number in decoded]
 
 
 def read_heads(connection: Connection) -> CommitCursor:

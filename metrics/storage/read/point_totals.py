@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns, DamagedPayload, Ints
-from metrics.storage.format.layout import UNMERGED, merge_by_encoding, select_series
+from metrics.storage.format.layout import UNMERGED, drop_removed_of_all, merge_by_encoding, select_series
 from metrics.storage.merge import point_counts
 from metrics.storage.merge.point_counts import ALL_TIME, SERIES_PER_RANGE, count_by_hour, split_by_range
 from metrics.storage.read.block_cache import BlockKey, read_blocks
@@ -67,7 +67,7 @@ def read_unmerged_points(connection: Connection, series: Ints | None = None) -> 
     if series is not None:
         parts = [selected for part in parts if len(selected := select_series(part, series))]
     incomplete += [f"{name} is damaged and was uncounted out" for name in damaged]
-    return UnmergedPoints(merge_by_encoding(parts), size / points if points else 0.0, incomplete)
+    return UnmergedPoints(drop_removed_of_all(merge_by_encoding(parts)), size / points if points else 0.0, incomplete)
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns, DamagedPayload, Ints, concatenate, decode
-from metrics.storage.format.layout import MERGED, select_points, select_time_range, split_by_day
+from metrics.storage.format.layout import MERGED, drop_removed, select_points, select_time_range, split_by_day
 from metrics.storage.format.rollup_codec import RollupColumns, decode_rollup, merge_rollups
 from metrics.storage.merge import damaged_blocks
 from metrics.storage.read import rollups, unmerged
@@ -74,6 +74,14 @@ def read_points(connection: Connection, planned: ReadPlan, whole: bool = False) 
 
     With `whole` each series of a day is one piece, so that its points are in order of time.
     """
+    for piece in _read_pieces(connection, planned, whole):
+        points = drop_removed(piece)
+        if len(points):
+            yield points
+
+
+def _read_pieces(connection: Connection, planned: ReadPlan, whole: bool) -> Iterator[Columns]:
+    """Yield the points of a plan and removals."""
     unmerged_parts = _read_unmerged_by_day(connection, planned)
     planned.caches_blocks = planned.caches_blocks and _is_worth_caching(planned)
     for bucket_day, blocks, contents in _read_days(connection, planned):

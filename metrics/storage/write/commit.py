@@ -10,7 +10,7 @@ may belong to a deleted device: they are not committed, so no point of a series 
 """
 
 import hashlib
-from typing import Any
+from typing import Any, NamedTuple
 
 from metrics.storage import shards
 from metrics.storage.connection import Connection
@@ -23,7 +23,8 @@ NO_ENTRIES = b"[]"
 _ADVANCE_HEAD = """
 WITH head AS (
     UPDATE metrics_head SET seq = seq + 1, checksum = sha256(checksum || %(digest)s::bytea)
-    WHERE shard = %(shard)s AND deleted_at_revision <= %(series_revision)s RETURNING seq, checksum
+    WHERE shard = %(shard)s AND deleted_at_revision <= %(series_revision)s
+        AND other_kinds_revision <= %(other_kinds_revision)s RETURNING seq, checksum
 ), block AS (
     INSERT INTO metrics_young (shard, seq, points, time_from, time_to, payload)
     SELECT %(shard)s, seq, %(points)s, %(time_from)s, %(time_to)s, %(payload)s FROM head
@@ -47,17 +48,28 @@ WHERE NOT EXISTS (SELECT FROM metrics_series s WHERE s.id = requested.id) LIMIT 
 
 
 class SeriesOutdated(Exception):
-    """A device was deleted since the series were resolved."""
+    """A device was deleted, or a series of another kind was created, since the series were resolved."""
+
+
+class SeriesRevisions(NamedTuple):
+    """The revisions at which the series of a block were resolved, and at which their other kinds were read."""
+
+    series: int
+    other_kinds: int
 
 
 def commit(
-    connection: Connection, parts: list[Columns], entries: bytes, batches: bytes, series_revision: int
+    connection: Connection, parts: list[Columns], entries: bytes, batches: bytes, revisions: SeriesRevisions
 ) -> list[tuple[BlockId, list[Columns]]]:
     """Store a block with the JSON of its requests and answered batches; return its id and parts in each shard.
 
-    `series_revision` is the revision at which its series were resolved. Raises SeriesOutdated if nothing was stored.
+    Raises SeriesOutdated if nothing was stored.
     """
-    shared = {"batches": batches.decode(), "series_revision": series_revision}
+    shared = {
+        "batches": batches.decode(),
+        "series_revision": revisions.series,
+        "other_kinds_revision": revisions.other_kinds,
+    }
     if shards.count() == 1:
         row = connection.execute(_COMMIT, _commit_parameters(0, parts, entries) | shared, binary=True).fetchone()
         if row is None:

@@ -8,23 +8,29 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 import numpy as np
 import psycopg
-from numpy.typing import NDArray
 
 from metrics.storage import shards
 from metrics.storage.connection import Connection, connect
 from metrics.storage.disk_space import record_write, storage_error
 from metrics.storage.errors import DeviceDeleted, ShardCountMismatch, WriterOverloaded
-from metrics.storage.format.codec import Columns, Ints, Values, arrange_points, concatenate
 from metrics.storage.read.block_cache import cache_commit, clear_block_cache
 from metrics.storage.write.audit_anchor import AuditAnchorReader
-from metrics.storage.write.commit import SeriesOutdated, all_series_exist, commit, last_deletion_revision
+from metrics.storage.write.commit import (
+    SeriesOutdated,
+    SeriesRevisions,
+    all_series_exist,
+    commit,
+    last_deletion_revision,
+)
+from metrics.storage.write.incoming import IncomingPoints, build_block
+from metrics.storage.write.other_kinds import SeriesOfOtherKinds, read_series_of_other_kinds
 
 log = logging.getLogger(__name__)
 
@@ -56,21 +62,6 @@ class AnsweredBatch(msgspec.Struct):
 
 
 @dataclass(slots=True)
-class IncomingPoints:
-    """Points of one encoding in order of arrival.
-
-    series int64[n], times int64[n] in µs, values and contexts as in Columns. Lists are for single points: a hundred
-    of them become arrays faster together than one by one.
-    """
-
-    series: Ints | list[int]
-    times: Ints | list[int]
-    values: Values | list[float]
-    contexts: NDArray[np.int32] | None = None
-    dictionary: Sequence[bytes] = ()
-
-
-@dataclass(slots=True)
 class _PendingWrite:
     arrivals: list[IncomingPoints]
     entry: JournalEntry
@@ -98,6 +89,7 @@ class Writer(threading.Thread):
         self._connection: Connection | None = None
         self._anchor_reader = AuditAnchorReader()
         self._last_deletion = 0  # revision of the last known deletion
+        self._other_kinds = SeriesOfOtherKinds()
         self._after_commit: list[Callable[[], None]] = []
 
     def submit(
@@ -214,14 +206,17 @@ class Writer(threading.Thread):
             self._connection = self._connect()
             self._disconnected = False
         self._check_series_exist(self._connection, pending)
-        parts = build_block([incoming for write in pending for incoming in write.arrivals])
+        arrivals = [incoming for write in pending for incoming in write.arrivals]
+        parts = build_block(self._other_kinds.remove_replaced(arrivals))
         anchors = self._anchor_reader.read_new(self._connection)
         entries = msgspec.json.encode([*anchors, *(write.entry for write in pending)])
         batches = msgspec.json.encode([write.batch for write in pending if write.batch])
         try:
-            stored = commit(self._connection, parts, entries, batches, min(write.series_revision for write in pending))
+            revisions = SeriesRevisions(min(write.series_revision for write in pending), self._other_kinds.revision)
+            stored = commit(self._connection, parts, entries, batches, revisions)
         except SeriesOutdated:
             self._last_deletion = last_deletion_revision(self._connection)
+            self._other_kinds = read_series_of_other_kinds(self._connection)
             return self._commit(pending)
         for number, parts in stored:
             cache_commit(number, parts)
@@ -242,6 +237,7 @@ class Writer(threading.Thread):
         connection = connect(statement_timeout="10s")
         try:
             shards.verify_shard_count(connection)
+            self._other_kinds = read_series_of_other_kinds(connection)
         except BaseException:
             connection.close()
             raise
@@ -301,41 +297,6 @@ class _FutureResolver:
                 write.target.set_result(None)
             else:
                 write.target.set_exception(write.error)
-
-
-def build_block(arrivals: Sequence[IncomingPoints]) -> list[Columns]:
-    """Arrange incoming points, in order of arrival, as the parts of a block: numbers separate from other values."""
-    parts = []
-    for numbers in (True, False):
-        same_encoding = [
-            incoming
-            for incoming in arrivals
-            if (isinstance(incoming.values, list) or incoming.values.dtype != object) is numbers
-        ]
-        if same_encoding:
-            parts.append(_merge_incoming(same_encoding))
-    return parts
-
-
-def _merge_incoming(group: list[IncomingPoints]) -> Columns:
-    if len(group) == 1 or any(incoming.contexts is not None for incoming in group):
-        return concatenate([_arrange_incoming(incoming) for incoming in group])
-    if all(isinstance(incoming.values, list) for incoming in group):
-        return arrange_points(
-            np.array([number for incoming in group for number in incoming.series], np.int64),
-            np.array([time for incoming in group for time in incoming.times], np.int64),
-            np.array([value for incoming in group for value in incoming.values], np.float64),
-        )
-    return arrange_points(
-        np.concatenate([incoming.series for incoming in group]),
-        np.concatenate([incoming.times for incoming in group]),
-        np.concatenate([incoming.values for incoming in group]),
-    )
-
-
-def _arrange_incoming(incoming: IncomingPoints) -> Columns:
-    series, times = np.asarray(incoming.series, np.int64), np.asarray(incoming.times, np.int64)
-    return arrange_points(series, times, np.asarray(incoming.values), incoming.contexts, incoming.dictionary)
 
 
 _writer: Writer | None = None
