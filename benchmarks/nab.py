@@ -21,7 +21,8 @@ import numpy as np
 if __package__ in (None, ""):  # run as a file: import from the repository instead of from this folder
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from alerts.detector.detector import MARK_SCORE, NOTIFY_SCORE, Detector
+from alerts.detector.detector import Detector
+from alerts.detector.scoring import MARK_SCORE, NOTIFY_SCORE
 from alerts.detector.state import RECORD, Floats, Ints
 from benchmarks.nab_score import PROFILES, AlarmScore, score_alarms
 from benchmarks.noise import SHAPES, count_alarms

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from alerts.detector.detector import MARK_SCORE, NOTIFY_SCORE, Detector
+from alerts.detector.detector import Detector
+from alerts.detector.scoring import MARK_SCORE, NOTIFY_SCORE
 from alerts.detector.state import Floats, Ints
 
 DAY = 86_400

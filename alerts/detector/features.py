@@ -15,6 +15,7 @@ LARGEST = 1e150  # of values, so that their squares are finite
 
 (VALUE, OUTSIDE, MEAN, MEAN_OUTSIDE, EARLIER, JUMP, DEVIATION, HIGHEST, UNCHANGED, TIME_OF_DAY) = range(10)
 FEATURES = 10
+PAIR = [VALUE, MEAN]  # features with an expected range
 
 # Pairs of features whose states are kept (see novelty.py); a single feature is paired with itself.
 VIEWS = (
@@ -57,29 +58,41 @@ def of_value(table: Table, slots: Ints, own: Shorts) -> Floats:
 def features(table: Table, slots: Ints, times: Ints, values: Floats) -> tuple[Shorts, SeasonalRange, Singles]:
     """Return the features [k, FEATURES] of one point per series, the expected range, and the weekly evidence."""
     own = own_scale(table, slots, values)
-    recent = table["recent"][slots]
-    recent = np.where(table["points"][slots, None] == 0, own[:, None], recent)
-    jump = own - recent[:, 1:].mean(axis=1)
-    unchanged = _unchanged(table, slots, own == recent[:, -1])
-    recent = np.concatenate([recent[:, 1:], own[:, None]], axis=1)
+    earlier = table["recent"][slots]
+    earlier = np.where(table["points"][slots, None] == 0, own[:, None], earlier)
+    unchanged = _unchanged(table, slots, own == earlier[:, -1])
+    recent = np.concatenate([earlier[:, 1:], own[:, None]], axis=1)
     table["recent"][slots] = recent
+    rounded = describe(times, earlier, recent, unchanged)
+    band, weekly = expected(table, slots, times, rounded[:, PAIR])
+    return add_outside(rounded, band), band, weekly
 
-    long = recent[:, -LONG:]
-    row = np.zeros((len(slots), FEATURES), np.float32)
+
+def describe(times: Ints, earlier: Singles, recent: Singles, unchanged: Singles) -> Shorts:
+    """Return the features [k, FEATURES] of points, still without those of the expected range.
+
+    earlier    [k, RECENT]  values before the point, on the series' own scale
+    recent     [k, RECENT]  the same values from the second on, and the point's own
+    unchanged  [k]          points since the value changed
+    """
+    own, long = recent[:, -1], recent[:, -LONG:]
+    row = np.zeros((len(own), FEATURES), np.float32)
     row[:, VALUE] = own
     row[:, MEAN] = recent[:, -SHORT:].mean(axis=1)
     row[:, EARLIER] = recent[:, RECENT - 1 - LONG]
-    row[:, JUMP] = jump
+    row[:, JUMP] = own - earlier[:, 1:].mean(axis=1)
     row[:, DEVIATION] = long.std(axis=1)
     row[:, HIGHEST] = long.max(axis=1)
     row[:, UNCHANGED] = np.log1p(unchanged)
     row[:, TIME_OF_DAY] = times % DAY / DAY
-    rounded = np.rint(np.clip(row, -LIMIT, LIMIT, out=row) * UNIT).astype(np.int16)
+    rounded: Shorts = np.rint(np.clip(row, -LIMIT, LIMIT, out=row) * UNIT).astype(np.int16)
+    return rounded
 
-    pair = rounded[:, [VALUE, MEAN]]
-    band, weekly = expected(table, slots, times, pair)
-    rounded[:, [OUTSIDE, MEAN_OUTSIDE]] = np.clip(band.outside(pair), -LIMIT * UNIT, LIMIT * UNIT)
-    return rounded, band, weekly
+
+def add_outside(rounded: Shorts, band: SeasonalRange) -> Shorts:
+    """Fill the features of the expected range. Returns the same array."""
+    rounded[:, [OUTSIDE, MEAN_OUTSIDE]] = np.clip(band.outside(rounded[:, PAIR]), -LIMIT * UNIT, LIMIT * UNIT)
+    return rounded
 
 
 def _unchanged(table: Table, slots: Ints, same: Bools) -> Singles:

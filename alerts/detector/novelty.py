@@ -24,15 +24,14 @@ def surprise(table: Table, slots: Ints, features: Shorts) -> tuple[Singles, Sing
     seen = features[:, PAIRS]
     fresh = slots[table["points"][slots] == 0]
     if len(fresh):
-        _begin(table, fresh, seen[table["points"][slots] == 0])
+        begin(table, fresh, seen[table["points"][slots] == 0])
     novelty, above = _novelty(table, slots, seen)
     counted = np.where(table["points"][slots, None] < BLANK, np.float32(0), novelty)
 
-    level = np.searchsorted(NOVELTY, counted, side="right") - 1
-    reached = table["reached"][slots]
+    level = novelty_level(counted)
+    reached, total = table["reached"][slots], table["total"][slots]
     before = np.take_along_axis(reached, np.maximum(level, 0)[..., None], axis=2)[..., 0]
-    total = table["total"][slots]
-    squared = np.where(level >= 0, np.log((np.maximum(total, 1) + 1)[:, None] / (before + 1)), 0) ** 2
+    squared = squared_surprise(level, total, before)
     table["reached"][slots] = reached * FORGET + (counted[..., None] >= NOVELTY)
     table["total"][slots] = total * FORGET + 1
     decaying = np.maximum(squared, table["held"][slots] * HOLD).astype(np.float32)
@@ -40,7 +39,33 @@ def surprise(table: Table, slots: Ints, features: Shorts) -> tuple[Singles, Sing
     return decaying, novelty, above
 
 
-def _begin(table: Table, slots: Ints, seen: Shorts) -> None:
+def novelty_level(novelty: Singles) -> Ints:
+    """Return the highest of the levels that each novelty reaches; -1: none."""
+    level: Ints = np.searchsorted(NOVELTY, novelty, side="right") - 1
+    return level
+
+
+def squared_surprise(level: Ints, total: Singles, before: Singles) -> Singles:
+    """Return the squared surprise [k, views] of levels that `before` [k, views] of `total` [k] points reached."""
+    squared: Singles = np.where(level >= 0, np.log((np.maximum(total, 1) + 1)[:, None] / (before + 1)), 0) ** 2
+    return squared
+
+
+def view_scale(minimum: Shorts, maximum: Shorts) -> Singles:
+    """Return the factors [k, views, 2] from coordinates to fractions of their ranges."""
+    scale: Singles = 1 / np.maximum(maximum.astype(np.float32) - minimum, np.float32(NARROW))
+    scale[:, ROUND, 1] = np.float32(1 / UNIT)
+    return scale
+
+
+def above_expected(above: Bools, seen: Shorts) -> Bools:
+    """Return whether points are above the nearest state, or above the expected range in the views of that range."""
+    outside = seen[:, BESIDE, 0]
+    above[:, BESIDE] = np.where(outside == 0, above[:, BESIDE], outside > 0)
+    return above
+
+
+def begin(table: Table, slots: Ints, seen: Shorts) -> None:
     """Fill all states with the first one, so that every distance is to a real state."""
     table["states"][slots] = seen[..., None]
     table["least"][slots] = table["most"][slots] = seen
@@ -52,8 +77,7 @@ def _novelty(table: Table, slots: Ints, seen: Shorts) -> tuple[Singles, Bools]:
     """Return the distance to the nearest state (maximum of both coordinates, in fractions of their ranges), and whether
     the point is above it or above the expected range."""
     minimum, maximum = table["least"][slots], table["most"][slots]
-    scale = 1 / np.maximum(maximum.astype(np.float32) - minimum, np.float32(NARROW))
-    scale[:, ROUND, 1] = np.float32(1 / UNIT)
+    scale = view_scale(minimum, maximum)
     apart = table["states"][slots]
     apart -= seen[..., None]
     np.abs(apart, out=apart)
@@ -64,11 +88,9 @@ def _novelty(table: Table, slots: Ints, seen: Shorts) -> tuple[Singles, Bools]:
     nearest = distance.argmin(axis=2)
     novelty = np.take_along_axis(distance, nearest[..., None], axis=2)[..., 0]
     view = np.arange(COUNT)
-    above = seen[..., 0] > table["states"][slots[:, None], view, 0, nearest]
-    outside = seen[:, BESIDE, 0]
-    above[:, BESIDE] = np.where(outside == 0, above[:, BESIDE], outside > 0)
+    above = above_expected(seen[..., 0] > table["states"][slots[:, None], view, 0, nearest], seen)
 
-    clock = _tick(table, slots)
+    clock = tick(table, slots)
     table["visited"][slots[:, None], view, nearest] = clock[:, None]
     row, new = np.nonzero(novelty > APART)
     if len(row):
@@ -80,7 +102,7 @@ def _novelty(table: Table, slots: Ints, seen: Shorts) -> tuple[Singles, Bools]:
     return novelty, above
 
 
-def _tick(table: Table, slots: Ints) -> Shorts:
+def tick(table: Table, slots: Ints) -> Shorts:
     """Advance the clocks of visits. Before an overflow the clock is set back, and the oldest visits become equal."""
     late = slots[table["clock"][slots] == 2 * WRAP - 1]
     if len(late):

@@ -1,16 +1,17 @@
 """Detector results as signals, which also carry the measured values and the expected range."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from alerts.conditions.thresholds import Signal, compare_scores
-from alerts.detector.detector import MARK_SCORE, NOTIFY_SCORE, Detection, Detector
+from alerts.detector.detector import Detector
 from alerts.detector.reasons import reason_text
+from alerts.detector.scoring import MARK_SCORE, NOTIFY_SCORE, Detection
 from metrics.query.accumulators import Floats, Ints
+
+MIN_RUN_POINTS = 16
 
 Points = tuple[Ints, Floats]
 
@@ -31,50 +32,48 @@ class AnomalySignal(Signal):
             self.breach[later],
             self.recovered[later],
         )
-        detection = Detection(**{name: column[later] for name, column in _columns(self.detection)})
-        return AnomalySignal(times, values, breach, recovered, self.measured[later], detection)
+        return AnomalySignal(times, values, breach, recovered, self.measured[later], self.detection.part(later))
 
     def reason(self, position: int) -> str:
         """Return why the point at this position is an anomaly."""
         return reason_text(int(self.detection.reason[position]))
 
 
-def detect_by_rank(detector: Detector, slots: Mapping[int, int], points: Mapping[int, Points]) -> Iterator[Detection]:
-    """Yield the results of the first point of each series, then of the second, and so on.
+def detect_together(
+    detector: Detector, slots: Mapping[int, int], points: Mapping[int, Points]
+) -> dict[int, AnomalySignal]:
+    """Return the signal of each series' points.
 
-    Many series per step are much faster than one after the other. In each result the series are in the order of
-    `longest_first`; series without further points are at its end and left out.
+    Long runs are scored series by series, and the few points of many series side by side: either is the faster one.
     """
-    series = longest_first(points)
+    detections = {
+        number: detector.run(slots[number], times, values)
+        for number, (times, values) in points.items()
+        if len(times) >= MIN_RUN_POINTS
+    }
+    detections |= _detect_by_rank(
+        detector, slots, {number: columns for number, columns in points.items() if number not in detections}
+    )
+    return {number: _to_signal(times, values, detections[number]) for number, (times, values) in points.items()}
+
+
+def _detect_by_rank(detector: Detector, slots: Mapping[int, int], points: Mapping[int, Points]) -> dict[int, Detection]:
+    """Score the first point of each series, then the second, and so on."""
+    series = sorted(points, key=lambda number: -len(points[number][0]))
     lengths = np.array([len(points[number][0]) for number in series], np.int64)
     places = np.array([slots[number] for number in series], np.int64)
+    offsets = np.cumsum(lengths) - lengths  # of each series' points in the result
+    result = Detection.blank(int(lengths.sum()))
     for rank in range(int(lengths.max(initial=0))):
         active = series[: int((lengths > rank).sum())]
         times = np.array([points[number][0][rank] for number in active])
         values = np.array([points[number][1][rank] for number in active])
-        yield detector.step(places[: len(active)], times, values)
-
-
-def detect_together(
-    detector: Detector, slots: Mapping[int, int], points: Mapping[int, Points]
-) -> dict[int, AnomalySignal]:
-    """Return the signal of each series' points."""
-    series = longest_first(points)
-    longest = max((len(times) for times, _ in points.values()), default=0)
-    tables = {name: np.zeros((longest, len(series)), column.dtype) for name, column in _columns(Detection.blank(0))}
-    for rank, detection in enumerate(detect_by_rank(detector, slots, points)):
-        for name, column in _columns(detection):
-            tables[name][rank, : len(column)] = column
-    signals = {}
-    for position, number in enumerate(series):
-        times, values = points[number]
-        detection = Detection(**{name: table[: len(times), position] for name, table in tables.items()})
-        signals[number] = _to_signal(times, values, detection)
-    return signals
-
-
-def longest_first(points: Mapping[int, Points]) -> list[int]:
-    return sorted(points, key=lambda number: -len(points[number][0]))
+        result.assign(offsets[: len(active)] + rank, detector.step(places[: len(active)], times, values))
+    ends = (offsets + lengths).tolist()
+    return {
+        number: result.part(slice(first, end))
+        for number, first, end in zip(series, offsets.tolist(), ends, strict=True)
+    }
 
 
 def _to_signal(times: Ints, values: Floats, detection: Detection) -> AnomalySignal:
@@ -82,8 +81,3 @@ def _to_signal(times: Ints, values: Floats, detection: Detection) -> AnomalySign
     # After a mark the score is low for some points, so a recovered value must be within the expected range, too.
     outside = (values < detection.low) | (values > detection.high)
     return AnomalySignal(signal.times, signal.values, signal.breach, signal.recovered & ~outside, values, detection)
-
-
-def _columns(detection: Detection) -> Iterator[tuple[str, NDArray[Any]]]:
-    for column in fields(detection):
-        yield column.name, getattr(detection, column.name)

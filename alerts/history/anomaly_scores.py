@@ -6,7 +6,7 @@ from datetime import datetime
 import numpy as np
 
 from alerts.conditions.spec import read_spec
-from alerts.detector.detector import MARK_SCORE, NOTIFY_SCORE
+from alerts.detector.scoring import MARK_SCORE, NOTIFY_SCORE
 from alerts.evaluation.anomaly_results import AnomalySignal
 from alerts.history.replay import plan_replay, replay
 from alerts.rules.scope import RuleScope

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from alerts.conditions.alert_lifecycle import LifecycleState, Transition, advance
 from alerts.conditions.spec import SECOND, RuleSpec
 from alerts.conditions.thresholds import Signal
-from alerts.detector.detector import MARK_SCORE, NOTIFY_SCORE
+from alerts.detector.scoring import MARK_SCORE, NOTIFY_SCORE
 from alerts.history.replay import ReplayedSeries, plan_replay, replay
 from alerts.rules.scope import RuleScope, RuleSeries
 from metrics.query.accumulators import Ints
@@ -141,7 +141,8 @@ def _summarize(spec: RuleSpec, replayed: ReplayedSeries, transitions: list[Trans
     is_open = len(transitions) % 2 == 1
     times = np.empty(0, np.int64)
     if transitions:
-        times = np.append(signal.times[[position for _, position in transitions]], [until] * is_open)
+        times = signal.times[[position for _, position in transitions]]
+        times = np.append(times, until) if is_open else times
     without_cooldown = firings
     if spec.cooldown and transitions:
         without_cooldown = -(-len(_find_transitions(replace(spec, cooldown=0), signal)) // 2)

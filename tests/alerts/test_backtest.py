@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from alerts.conditions.spec import read_spec
-from alerts.detector.detector import NOTIFY_SCORE, Detector
+from alerts.detector.detector import Detector
+from alerts.detector.scoring import NOTIFY_SCORE
 from alerts.evaluation.evaluator import Evaluator
 from alerts.history import backtest as backtests
 from alerts.history import replay

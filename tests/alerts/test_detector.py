@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alerts.detector.detector import MARK_SCORE, NOTIFY_SCORE, Detection, Detector
+from alerts.detector.detector import Detector
 from alerts.detector.reasons import TEXTS, reason_text
+from alerts.detector.scoring import MARK_SCORE, NOTIFY_SCORE, Detection
 from alerts.detector.state import EARLY, Floats, Ints, InvalidState
 from benchmarks.noise import SHAPES, count_alarms
 
@@ -125,6 +126,47 @@ def test_restored_state_gives_the_same_results() -> None:
         whole = detect(times, values)
         columns = [np.concatenate([getattr(first, name), getattr(second, name)]) for name in COLUMNS]
         assert_same(Detection(*columns), whole)
+
+
+def generate_irregular_series(seed: int, points: int, step: int, weekly: bool) -> tuple[Ints, Floats]:
+    """Return a series with gaps, a stuck value and outliers, by seed; a step in µs."""
+    rng = np.random.default_rng(seed)
+    times = START + step * np.cumsum(rng.integers(1, 4, points))
+    times[points // 2 :] += DAY * int(rng.integers(0, 60))
+    values = 50 + 30 * np.sin(times / DAY * 2 * np.pi) + rng.normal(0, 1, points)
+    if weekly:
+        values = np.where(times // DAY % 7 > 4, values + 60, values)
+    values[points // 3 : points // 3 + 60] = values[points // 3]
+    values[rng.integers(0, points, 3)] *= rng.choice([-1e160, 3, 10])
+    return times, values
+
+
+@pytest.mark.slow
+@settings(max_examples=15, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    points=st.integers(1, 1500),
+    step=st.sampled_from([MINUTE, 5 * MINUTE, 30 * MINUTE, 60 * MINUTE]),
+    weekly=st.booleans(),
+    cuts=st.lists(st.floats(0, 1), max_size=4),
+)
+def test_run_of_one_series_equals_its_points_one_by_one(
+    seed: int, points: int, step: int, weekly: bool, cuts: list[float]
+) -> None:
+    times, values = generate_irregular_series(seed, points, step, weekly)
+    one_by_one, together = Detector(), Detector()
+    slot, other_slot = one_by_one.add(), together.add()
+    expected = Detection.blank(points)
+    for position in range(points):
+        point = slice(position, position + 1)
+        expected.assign(point, one_by_one.step(np.array([slot]), times[point], values[point]))
+    result = Detection.blank(points)
+    edges = [0, *sorted(int(cut * points) for cut in cuts), points]
+    for first, last in zip(edges[:-1], edges[1:], strict=True):
+        part = slice(first, last)
+        result.assign(part, together.run(other_slot, times[part], values[part]))
+    assert_same(result, expected)
+    assert together.dump(other_slot) == one_by_one.dump(slot)
 
 
 @pytest.mark.slow

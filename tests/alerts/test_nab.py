@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alerts.detector.detector import MARK_SCORE, NOTIFY_SCORE
+from alerts.detector.scoring import MARK_SCORE, NOTIFY_SCORE
 from benchmarks import nab
 from benchmarks.nab_score import PROFILES, AlarmScore, score_alarms, weigh_position
 

@@ -5,8 +5,9 @@ from functools import cache
 import numpy as np
 import pytest
 
-from alerts.detector.detector import MARK_SCORE, NOTIFY_SCORE, Detection, Detector
+from alerts.detector.detector import Detector
 from alerts.detector.reasons import reason_text
+from alerts.detector.scoring import MARK_SCORE, NOTIFY_SCORE, Detection
 from alerts.detector.state import Bools, Floats, Ints
 
 QUARTER_HOUR = 900_000_000  # µs
