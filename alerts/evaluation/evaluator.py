@@ -10,10 +10,11 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 from django.db import connection, transaction
 
 from alerts.evaluation.anomalies import LiveDetector
-from alerts.evaluation.anomaly_results import Points
+from alerts.evaluation.anomaly_results import AnomalySignal, Points
 from alerts.evaluation.clock_checks import ClockChecks
 from alerts.evaluation.late_data import store_late_points, store_late_ranges
 from alerts.evaluation.load_history import iterate_columns, load_windows
@@ -21,7 +22,7 @@ from alerts.evaluation.point_order import LATE
 from alerts.evaluation.restore_state import restore_alerts
 from alerts.evaluation.rule_series_state import EvaluationResult, RuleSeriesState
 from alerts.evaluation.self_metrics import SelfMetrics
-from alerts.evaluation.watched_series import InputPoints, WatchedSeries, read_watched_rules, select_inputs
+from alerts.evaluation.watched_series import InputPoints, StateInput, WatchedSeries, read_watched_rules, select_inputs
 from alerts.evaluation.write_alerts import write_transitions
 from alerts.models import Cursor, Rule, RuleGeneration
 from metrics.query.accumulators import Floats, Ints
@@ -39,8 +40,8 @@ FIRST_STEP_COMMITS = 16
 MAX_STEP_TIME = 1.0  # seconds; after a longer step the next one takes half as many commits, since its alerts wait
 STORE_CURSOR_INTERVAL = 1.0  # seconds between writes of the cursor while there are no alerts to write
 IDLE_TRANSACTION_TIMEOUT = "10s"  # after which PostgreSQL ends the transaction of a frozen evaluator
-GROUPS_REFRESH_PERIOD = 1.0  # seconds between reads of group members while groups change
 CATCH_UP_PERIOD = 300 * 1_000_000  # µs per read while catching up by time
+MAX_CLOCK_AHEAD = 300 * 1_000_000  # µs that a point may be ahead of its commit
 MAX_ERROR_LENGTH = 500  # characters of a rule's stored error
 
 
@@ -75,7 +76,6 @@ class Evaluator:
         self._metrics = SelfMetrics()
         self._watched = WatchedSeries([])
         self._rules_version = (-1, -1)  # generation of the rules, revision of device groups
-        self._rules_read_at = 0.0
         self._has_changes = False
         self._commit_limit = FIRST_STEP_COMMITS
         self._cursor, self._position = _read_cursor()
@@ -99,7 +99,7 @@ class Evaluator:
             self._catch_up(stream)
         if self._cursor != self._stored_cursor and time.monotonic() - self._stored_at >= STORE_CURSOR_INTERVAL:
             self._store()
-        self.detector.learn(stream.now)
+        self._evaluate_waited(self.detector.learn(stream.now), stream.now)
         if self._cursor == stream.heads:
             self.detector.store()
             self.clock_checks.step(self.connection, self._watched, stream.now)
@@ -121,20 +121,17 @@ class Evaluator:
     def _refresh_rules(self, stream: StreamState) -> None:
         """Read the rules again if rules or groups have changed. States of unchanged rules are kept.
 
-        The generation is read after the stream's heads, so a rule applies to every commit after its own.
+        The generation is read after the stream's heads, and no commit after these heads is evaluated in this step. So
+        rules and groups apply to every commit after their own.
         """
         [(generation,)] = self.connection.execute("SELECT number FROM alerts_rulegeneration").fetchall()
-        version = generation, stream.revision
-        if version == self._rules_version:
-            return
-        # Groups may change many times per second.
-        is_recent = time.monotonic() - self._rules_read_at < GROUPS_REFRESH_PERIOD
-        if version[0] == self._rules_version[0] and is_recent:
+        before, self._rules_version = self._rules_version, (generation, stream.revision)
+        has_groups = any(watched.rule.device_groups for watched in self._watched.rules)
+        if before == self._rules_version or (before[0] == generation and not has_groups):
             return
         rules, invalid = read_watched_rules()
         for rule, error in invalid.items():
             _suspend_rule(rule, error)
-        self._rules_version, self._rules_read_at = version, time.monotonic()
         if [watched.identity for watched in rules] == [watched.identity for watched in self._watched.rules]:
             return
         self._watched = WatchedSeries(rules, restore_alerts([watched.rule.pk for watched in rules]), self._watched)
@@ -163,7 +160,7 @@ class Evaluator:
             if not commits or commits[0].seq != seq + 1:
                 raise CommitsMissing
             for commit in commits:
-                if count and points + commit.points > MAX_STEP_POINTS:
+                if commit.seq > stream.heads[shard] or (count and points + commit.points > MAX_STEP_POINTS):
                     break
                 cursor[shard], count, points = commit.seq, count + 1, points + commit.points
                 times.append(commit.committed_at)
@@ -172,20 +169,42 @@ class Evaluator:
     def _evaluate_batch(self, batch: CommitBatch) -> None:
         before = {shard: self._cursor[shard] for shard in batch.cursor}
         commits = read_commits_after(self.connection, before, batch.commits)
-        if not commits:
+        commits = [(number, parts) for number, parts in commits if number[1] <= batch.cursor[number[0]]]
+        if len(commits) < batch.commits:
             raise CommitsMissing
-        parts = [part for (shard, seq), parts in commits if seq <= batch.cursor[shard] for part in parts]
-        results = []
-        for columns in merge_by_encoding(parts):
-            results += self._evaluate(columns, batch.first)
-        self._write(results, self._cursor | batch.cursor, batch.last)
+        parts = merge_by_encoding([part for _, parts in commits for part in parts])
+        self._write(self._evaluate(parts, batch.first), self._cursor | batch.cursor, batch.last)
 
-    def _evaluate(self, columns: Columns, arrived: int) -> list[EvaluationResult]:
-        """Evaluate points that arrived at a time (µs). A rule that raises an error is suspended, the others go on."""
-        self.clock_checks.add_points(columns)
-        inputs, watched = select_inputs(self._watched, self.connection, columns, arrived - LATE)
-        self._metrics.count_points(len(columns), watched)
+    def _evaluate(self, parts: Sequence[Columns], arrived: int) -> list[EvaluationResult]:
+        """Evaluate points that arrived at a time (µs). A rule that raises an error is suspended, the others go on.
+
+        Numbers and texts are evaluated together, since a composite rule may have conditions on both.
+        """
+        inputs: list[InputPoints] = []
+        for columns in parts:
+            self.clock_checks.add_points(columns)
+            selected, watched = select_inputs(self._watched, self.connection, columns, arrived - LATE)
+            self._metrics.count_points(len(columns), watched)
+            inputs += selected
         self._detect_anomalies(inputs, arrived)
+        return self._evaluate_inputs(inputs, arrived)
+
+    def _evaluate_waited(self, signals: dict[int, AnomalySignal], now: int) -> None:
+        """Evaluate the points that waited for series that have learnt."""
+        series = np.array(sorted(signals), np.int64)
+        inputs: list[InputPoints] = []
+        for number, row in zip(series.tolist(), self._watched.rows(self.connection, series).tolist(), strict=True):
+            signal = signals[number]
+            for state, position in self._watched.other_inputs[row] if row >= 0 else ():
+                source = state.inputs[position]
+                if source.condition.kind == "anomaly":
+                    source.anomaly_signal = signal
+                    inputs.append((StateInput(state, position), signal.times, signal.measured))
+        if inputs:
+            self._write(self._evaluate_inputs(inputs, now), self._cursor, self._position)
+        self.detector.store_learnt()
+
+    def _evaluate_inputs(self, inputs: Sequence[InputPoints], arrived: int) -> list[EvaluationResult]:
         points: dict[RuleSeriesState, list[tuple[int, Ints, Floats]]] = {}
         for (state, position), times, values in inputs:
             points.setdefault(state, []).append((position, times, values))
@@ -268,10 +287,11 @@ class Evaluator:
         series = self._watched.all_series(self.connection)
         # Earlier points may be evaluated already or may have come since: they are evaluated as late data.
         store_late_ranges(dict.fromkeys(series.tolist(), (since - LATE, since - 1)))
-        while len(series) and start < stream.now:
-            end = min(start + CATCH_UP_PERIOD, stream.now)
-            for columns in iterate_columns(series, start, end):
-                self._write(self._evaluate(columns, since), self._cursor, since)
+        last = stream.now + MAX_CLOCK_AHEAD
+        while len(series) and start < last:
+            end = min(start + CATCH_UP_PERIOD, last)
+            for parts in iterate_columns(series, start, end):
+                self._write(self._evaluate(parts, since), self._cursor, since)
             start = end
         self._write([], stream.heads, stream.now)
 

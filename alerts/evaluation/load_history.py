@@ -35,18 +35,22 @@ def read_columns(series: Iterable[int], start: int, end: int) -> dict[int, Colum
     ids = np.unique(np.fromiter(series, np.int64))
     return {
         int(number): columns.slice_series(position, position + 1)
-        for columns in iterate_columns(ids, start, end)
+        for parts in iterate_columns(ids, start, end)
+        for columns in parts
         for position, number in enumerate(columns.ids)
     }
 
 
-def iterate_columns(series: Ints, start: int, end: int) -> Iterator[Columns]:
-    """Yield the points of series (ascending) from start until before end (µs), each series once, times ascending."""
+def iterate_columns(series: Ints, start: int, end: int) -> Iterator[list[Columns]]:
+    """Yield the points of some series (ascending) at a time, from start until before end (µs): numbers, then others.
+
+    Each series comes once, its times ascending.
+    """
     for position in range(0, len(series), SERIES_BATCH):
         batch = series[position : position + SERIES_BATCH]
         with snapshot() as connection:
             parts = list(read_points(connection, plan_read(connection, batch, start, end), whole=True))
-        yield from merge_by_encoding(parts)
+        yield merge_by_encoding(parts)
 
 
 def _before(times: Ints, values: Floats, end: int) -> tuple[Ints, Floats]:

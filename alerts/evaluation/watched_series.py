@@ -4,7 +4,7 @@ A series is looked up when its first points come. An unwatched one costs one int
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ from metrics.query.series_lookup import SeriesIdentity, find_series_of_metrics, 
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns
 from rest.errors import InvalidFields
+
+_Element = TypeVar("_Element", bound=np.generic)
 
 UNKNOWN, UNWATCHED = -2, -1  # in place of a row of WatchedSeries
 _BELOW, _EQUAL, _ABOVE = 1, 2, 4
@@ -72,6 +74,11 @@ class StateInput(NamedTuple):
 InputPoints = tuple[StateInput, Ints, Floats]  # with times and values
 
 
+def _extend(column: NDArray[_Element], values: Sequence[float]) -> NDArray[_Element]:
+    """Return a column with further values, if any, of the same type; numpy would make floats of an empty list."""
+    return np.concatenate((column, np.array(values, column.dtype)))
+
+
 class SimpleStates:
     """The states whose numbers are compared with a threshold one by one, as columns.
 
@@ -89,12 +96,11 @@ class SimpleStates:
         for column, state in enumerate(states, len(self.states)):
             state.column = column
         conditions = [state.inputs[0].condition for state in states]
-        sides = np.array([_BREACHING_SIDES[condition.op] for condition in conditions], np.uint8)
         self.states += states
-        self.breaching_sides = np.append(self.breaching_sides, sides)
-        self.thresholds = np.append(self.thresholds, [float(condition.threshold or 0) for condition in conditions])
-        self.watermarks = np.append(self.watermarks, [state.inputs[0].watermark for state in states])
-        self.open = np.append(self.open, [state.lifecycle.is_open for state in states])
+        self.breaching_sides = _extend(self.breaching_sides, [_BREACHING_SIDES[each.op] for each in conditions])
+        self.thresholds = _extend(self.thresholds, [float(each.threshold or 0) for each in conditions])
+        self.watermarks = _extend(self.watermarks, [state.inputs[0].watermark for state in states])
+        self.open = _extend(self.open, [state.lifecycle.is_open for state in states])
 
     def update(self, state: RuleSeriesState) -> None:
         """Copy watermark and alert of a state, after it was evaluated by itself, to the columns."""
@@ -213,7 +219,7 @@ class WatchedSeries:
             count.append(len(own_simple))
             simple += own_simple
         self.simple.add(simple)
-        self._first, self._count = np.append(self._first, first).astype(int), np.append(self._count, count).astype(int)
+        self._first, self._count = _extend(self._first, first), _extend(self._count, count)
 
     def _inputs_of(self, series: SeriesIdentity) -> list[StateInput]:
         inputs = []

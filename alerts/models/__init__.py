@@ -1,7 +1,15 @@
 """Models of rules, alerts, silences and notifications, and the state of evaluation."""
 
 from alerts.models.alerts import OPEN_STATUSES, Alert, AlertEvent, EventKind, Incident, Resolution, Status
-from alerts.models.evaluation import Cursor, DetectorState, EvaluatorReport, LateRange, NoiseScore, Pattern
+from alerts.models.evaluation import (
+    Cursor,
+    DetectorState,
+    EvaluatorFailure,
+    EvaluatorReport,
+    LateRange,
+    NoiseScore,
+    Pattern,
+)
 from alerts.models.notifications import (
     Channel,
     ChannelKind,
@@ -27,6 +35,7 @@ __all__ = [
     "Delivery",
     "DeliveryStatus",
     "DetectorState",
+    "EvaluatorFailure",
     "EvaluatorReport",
     "EventKind",
     "Incident",

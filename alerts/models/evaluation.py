@@ -28,7 +28,11 @@ class DetectorState(models.Model):
 
     series = models.BigIntegerField(primary_key=True)
     time = models.BigIntegerField(help_text="Time of the latest point in the state, in µs since 1970, UTC.")
-    state = models.BinaryField()
+    state = models.BinaryField(help_text="Empty until the series has learnt for the first time.")
+    evaluate_from = models.BigIntegerField(
+        null=True,
+        help_text="While the series is learning: time in µs since 1970, UTC, from which points are evaluated.",
+    )
     updated_at = models.DateTimeField(db_default=Now())
 
 
@@ -37,6 +41,13 @@ class EvaluatorReport(models.Model):
 
     at = models.DateTimeField(db_default=Now())
     figures = models.JSONField(default=dict)
+
+
+class EvaluatorFailure(models.Model):
+    """An error after which evaluation was started again."""
+
+    at = models.DateTimeField(db_default=Now(), db_index=True)
+    error = models.TextField()
 
 
 class NoiseScore(models.Model):

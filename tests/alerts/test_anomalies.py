@@ -28,7 +28,8 @@ def send_quiet_history(gateway: ApiClient, device: str = "boiler", count: int = 
 
 def wait_until_learnt(evaluator: Evaluator) -> None:
     deadline = time.monotonic() + 30
-    while evaluator.detector.learn(time.time_ns() // 1000):
+    while evaluator.detector.is_learning:
+        evaluator.step()
         assert time.monotonic() < deadline
 
 
@@ -113,6 +114,56 @@ def test_anomaly_before_the_rule_does_not_suppress_later_ones(
     send(gateway, 900.0, ago=20)
     run(evaluator)
     assert Alert.objects.get().value == 900
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_points_that_arrive_while_a_new_rule_learns_are_evaluated_in_order(
+    gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator, interrupted: bool
+) -> None:
+    send_quiet_history(gateway)
+    run(evaluator)
+    create_cpu_rule(kind="anomaly", threshold_value=None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(anomalies, "LEARNING_TIME", -1.0)
+        for value, ago in ((400.0, 60), (410.0, 50), (50.0, 40), (50.1, 30)):
+            send(gateway, value, ago=ago)
+            run(evaluator)
+        assert evaluator.detector.is_learning
+    assert not Alert.objects.exists()
+    with dedicated_connection() as connection:
+        finishing = evaluator
+        if interrupted:
+            evaluator._store()
+            finishing = Evaluator(connection)
+            send(gateway, 50.2, ago=20)
+            run(finishing)
+        wait_until_learnt(finishing)
+        run(finishing)
+    alert = Alert.objects.get()
+    assert (alert.value, alert.status) == (400.0, "resolved")
+    assert DetectorState.objects.get().evaluate_from is None
+
+
+@pytest.mark.slow
+def test_series_whose_rule_is_deleted_while_it_learns_is_not_evaluated_later(
+    gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
+) -> None:
+    send_quiet_history(gateway)
+    run(evaluator)
+    rule = create_cpu_rule(kind="anomaly", threshold_value=None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(anomalies, "LEARNING_TIME", -1.0)
+        send(gateway, 400.0, ago=60)
+        run(evaluator)
+    lifecycle.delete(rule, "user:tests")
+    run(evaluator)
+    assert not evaluator.detector.is_learning
+    create_cpu_rule(kind="anomaly", threshold_value=None)
+    send(gateway, 50.0, ago=30)
+    run(evaluator)
+    wait_until_learnt(evaluator)
+    assert not Alert.objects.exists()
 
 
 @pytest.mark.slow
