@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import psycopg
-from django.db import close_old_connections, connection
+from django.db import OperationalError, close_old_connections, connection
 
-from alerts.evaluation.evaluator import Evaluator
+from alerts.evaluation.evaluator import Evaluator, EvaluatorReplaced
+from alerts.evaluation.failures import record_failure
 from alerts.notifications.sender import Sender
 from metrics.storage.connection import Connection, dedicated_connection
 from metrics.storage.errors import StorageError
@@ -66,10 +67,13 @@ class EvaluationLoop(threading.Thread):
                             self._evaluate(Evaluator(lock_connection))
                     elif terminate_idle_evaluator(lock_connection, EVALUATOR_TIMEOUT):
                         log.warning("no heartbeat of the evaluator for %.0f s: its lock is released", EVALUATOR_TIMEOUT)
-            except StorageError as error:
+            except (StorageError, OperationalError) as error:
                 log.warning("evaluation waits for the database: %s", str(error).split("\n")[0])
-            except Exception:
+            except EvaluatorReplaced:
+                log.warning("another evaluator has taken over")
+            except Exception as error:
                 log.exception("evaluation failed and is restarted")
+                record_failure(error)
             close_old_connections()
             self._stopping.wait(RETRY_INTERVAL)
         connection.close()

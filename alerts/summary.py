@@ -11,14 +11,21 @@ from rest.caller import Caller
 DAY = timedelta(days=1)
 REPORT_TIMEOUT = 60.0  # seconds without a report of the evaluator
 MAX_LAG = 5.0  # seconds that a commit may wait for evaluation
+MAX_FAILURES = 3  # failures without a report since the first of them, after which evaluation counts as ended
 _HEALTH = """
 SELECT rules, suspended, example, extract(epoch FROM now() - at)::float8,
-    coalesce((figures ->> 'oldest_seconds')::float8, 0), coalesce((figures ->> 'seq_behind')::bigint, 0)
+    coalesce((figures ->> 'oldest_seconds')::float8, 0), coalesce((figures ->> 'seq_behind')::bigint, 0),
+    failures, since_report, extract(epoch FROM now() - failed_at)::float8,
+    (SELECT error FROM alerts_evaluatorfailure ORDER BY at DESC LIMIT 1)
 FROM (
     SELECT count(*) AS rules, count(*) FILTER (WHERE suspended <> '') AS suspended,
         min(name) FILTER (WHERE suspended <> '') AS example
     FROM alerts_rule WHERE enabled
-) AS counted LEFT JOIN alerts_evaluatorreport ON alerts_evaluatorreport.id = 1
+) AS counted LEFT JOIN alerts_evaluatorreport report ON report.id = 1, LATERAL (
+    SELECT count(*) AS failures, max(at) AS failed_at,
+        count(*) FILTER (WHERE failure.at > coalesce(report.at, '-infinity')) AS since_report
+    FROM alerts_evaluatorfailure failure WHERE at > now() - interval '1 hour'
+) AS failed
 """
 
 
@@ -40,13 +47,22 @@ class DatabaseAlertSummary:
         """
         with monitoring_connection() as connection:
             [row] = connection.execute(_HEALTH).fetchall()
-        rules, suspended, example, age, lag, commits = row
+        rules, suspended, example, age, lag, commits, failures, failures_since_report, failed, error = row
         if not rules:
             return "healthy", "no alert rules"
+        kind = (error or "").partition(":")[0]
+        failure = (
+            f"failures of evaluation in the last hour: {failures:,}, the last one {failed or 0:,.0f} seconds ago"
+            f" ({kind}, see the log of the worker)"
+        )
+        if failures_since_report >= MAX_FAILURES:
+            return "unhealthy", failure
         if age is None:
             return "unhealthy", f"{rules:,} alert rules were never evaluated: no worker is running"
         if age > REPORT_TIMEOUT:
             return "unhealthy", f"no evaluation for {age:,.0f} seconds"
+        if failures:
+            return "degraded", failure
         if lag > MAX_LAG:
             return "degraded", f"evaluation is {lag:,.1f} seconds behind, {commits:,} commits are waiting"
         if suspended:

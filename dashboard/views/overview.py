@@ -20,8 +20,10 @@ from dashboard.device_state import ONLINE, count_states, ranks_of
 from dashboard.open_alert_counts import OpenAlertCounts
 from dashboard.views.devices import site_url
 from dashboard.views.inbox import worst_rows
+from metrics.alert_summary import registered_summary
 from metrics.models import Device
 from metrics.query.last_seen import LastSeenColumns, cached_last_seen
+from metrics.storage.errors import StorageUnavailable
 from metrics.storage.units import to_datetime
 from rest.caller import Caller, Scope, caller_of
 
@@ -81,8 +83,24 @@ def overview(request: HttpRequest) -> HttpResponse:
         "ranges": CHART_RANGES,
         "site_url": site_url(request),
         "failing_channels": find_failing_channels(caller) if caller.may(Scope.OPERATE) else [],
+        "failing_channels": find_failing_channels() if caller.may(Scope.OPERATE) else [],
+        "alerting": _alerting_problem(caller),
     }
     return render(request, "dashboard/overview.html", context | _open_alerts(caller))
+
+
+def _alerting_problem(caller: Caller) -> str:
+    """Return why rules are not evaluated as they should be; empty if they are.
+
+    The reason may name rules, so only people who see every device read it.
+    """
+    try:
+        status, detail = registered_summary().health()
+    except StorageUnavailable:
+        return "the state of rule evaluation cannot be read"
+    if status == "healthy":
+        return ""
+    return detail if caller.groups is None else "rules are not evaluated as they should be; ask an administrator"
 
 
 def _open_alerts(caller: Caller) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from alerts.models import Alert, EvaluatorReport, Rule
+from alerts.models import Alert, EvaluatorFailure, EvaluatorReport, Rule
 from tests.alerts.factories import create_alert, create_device, create_rule
 from tests.conftest import ApiClient
 
@@ -48,6 +48,24 @@ def test_health_follows_the_report_of_the_evaluator(
         store_report(**report)
     health = alert_engine_health(anonymous)
     assert health[0] == status and text in health[1]
+
+
+@pytest.mark.parametrize(
+    ("ages", "status"),
+    [([], "healthy"), ([4000], "healthy"), ([600], "degraded"), ([600, 30, 20], "degraded"), ([3, 2, 1], "unhealthy")],
+    ids=["none", "over an hour ago", "one", "before the last report", "no report since"],
+)
+def test_failures_of_the_evaluator_are_reported(
+    anonymous: ApiClient, administrator: ApiClient, ages: list[float], status: str
+):
+    create_rule()
+    store_report(10)
+    for age in ages:
+        EvaluatorFailure.objects.create(at=timezone.now() - timedelta(seconds=age), error="TypeError: no such type")
+    health = alert_engine_health(anonymous)
+    assert health[0] == status
+    assert ("TypeError" in health[1]) is (status != "healthy")
+    assert (b"Alerting: failures of evaluation" in administrator.get("/").raw) is (status != "healthy")
 
 
 def test_suspended_rule_degrades_health_unless_disabled(anonymous: ApiClient):

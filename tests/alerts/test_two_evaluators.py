@@ -5,13 +5,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
 from alerts import loops
 from alerts.evaluation.evaluator import Evaluator
 from alerts.loops import EvaluationLoop, stop_loops
-from alerts.models import Alert, Rule
+from alerts.models import Alert, EvaluatorFailure, Rule
 from alerts.notifications.sender import Sender
 from metrics.storage.connection import connect, dedicated_connection
 from metrics.storage.locks import lock_evaluation, terminate_idle_evaluator
@@ -148,6 +149,60 @@ def test_lock_is_taken_from_a_frozen_evaluator_and_not_from_a_slow_one(
         time.sleep(0.5)  # frozen: no heartbeat
         assert terminate_idle_evaluator(other_connection, 0.3)
         wait_until(lambda: lock_evaluation(other_connection), 5, "the lock is free")
+
+
+@pytest.mark.slow
+def test_failed_step_is_stored_and_evaluation_continues_without_losing_an_alert(
+    gateway: ApiClient, receiver_with_rule: WebhookReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate, fail = Evaluator._evaluate, threading.Event()
+
+    def fail_once(evaluator: Evaluator, *arguments: Any) -> Any:
+        if fail.is_set():
+            fail.clear()
+            raise ValueError("a commit of an unknown shape")
+        return evaluate(evaluator, *arguments)
+
+    monkeypatch.setattr(Evaluator, "_evaluate", fail_once)
+    loop = EvaluationLoop(threading.Event())
+    with running(loop):
+        try:
+            for round_number in range(3):
+                fail.set()
+                breach_and_recover(gateway, 1)
+                wait_until(lambda number=round_number: all_resolved((number + 1) * DEVICES), 30, "alerts are resolved")
+        finally:
+            stop_loops([loop])
+    assert [failure.error for failure in EvaluatorFailure.objects.all()] == 3 * [
+        "ValueError: a commit of an unknown shape"
+    ]
+    check_notified_once(receiver_with_rule, 3)
+
+
+@pytest.mark.slow
+def test_dropped_connections_are_no_failure_and_lose_no_alert(
+    gateway: ApiClient, receiver_with_rule: WebhookReceiver
+) -> None:
+    loop = EvaluationLoop(threading.Event())
+
+    def drop_other_connections(round_number: int) -> None:
+        with connect() as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            )
+
+    with running(loop):
+        try:
+            for round_number in range(4):
+                breach_and_recover(gateway, 1)
+                drop_other_connections(round_number)
+                wait_until(lambda: gateway.get("/readyz").status == 200, 10, "the site has connections")
+                wait_until(lambda number=round_number: all_resolved((number + 1) * DEVICES), 30, "alerts are resolved")
+        finally:
+            stop_loops([loop])
+    assert not EvaluatorFailure.objects.exists()
+    check_notified_once(receiver_with_rule, 4)
 
 
 def lock_holder() -> int:
