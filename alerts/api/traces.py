@@ -100,7 +100,9 @@ class AlertTraceView(APIView):
         alert: Alert = get_row(visible_alerts(caller(request)), alert_id=alert_id)
         if alert.rule is None or alert.device is None:
             raise Conflict(f"{alert_id} cannot be traced: its rule or its device was deleted")
-        return Response(_serialize(trace_evaluation(alert.rule, alert.device, alert.triggered_at, caller(request))))
+        return Response(
+            _serialize(trace_evaluation(alert.rule, alert.device, alert.triggered_at, caller(request), alert))
+        )
 
 
 def _serialize(result: EvaluationTrace) -> dict[str, Any]:

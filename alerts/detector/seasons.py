@@ -171,4 +171,5 @@ def _is_known(places: Ints, fits: Bools, kept: int) -> Bools:
     rows = np.arange(len(fits))[:, None]
     for place, fit in zip(places.transpose(1, 0, 2), fits.transpose(1, 0, 2), strict=True):
         present[rows, place] |= fit
-    return present.sum(axis=1) >= MIN_PERIODS
+    known: Bools = present.sum(axis=1) >= MIN_PERIODS
+    return known

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from alerts.detector import novelty
-from alerts.detector.features import PAIR, add_outside, describe, own_scale
+from alerts.detector.features import PAIR, UNIT, add_outside, describe, own_scale
 from alerts.detector.novelty import APART, BLANK, COUNT, FORGET, HOLD, PAIRS, ROUND, WRAP
 from alerts.detector.scoring import (
     COOLDOWN_POINTS,
@@ -62,8 +62,9 @@ def _score_chunk(table: Table, slot: int, times: Ints, values: Floats) -> Detect
 
 
 def _recent_values(table: Table, slot: int, own: Singles) -> tuple[Singles, Singles, Singles, Singles]:
-    """Return the values before each point and up to it [n, RECENT], and the points without change [n]: so far, and the
-    longest run before."""
+    """Return the values before each point, and those up to it [n, RECENT]; the points without change [n] so far, and
+    the longest run before.
+    """
     before = np.full(RECENT, own[0]) if table["points"][slot] == 0 else table["recent"][slot]
     line = np.concatenate((before, own))
     table["recent"][slot] = line[-RECENT:]
@@ -85,7 +86,7 @@ def _visit_states(table: Table, slot: int, seen: Shorts, scale: Singles) -> tupl
     view = np.arange(COUNT)
     novelties, above = np.empty((len(seen), COUNT), np.float32), np.empty((len(seen), COUNT), np.bool_)
     apart, across = np.empty_like(states), np.empty_like(states[ROUND, 1])
-    around, unit = apart[ROUND, 1], np.int16(novelty.UNIT)
+    around, unit = apart[ROUND, 1], np.int16(UNIT)
     distance, other = np.empty((2, COUNT, STATES), np.float32)
     clock = int(table["clock"][slot])
     for position, (point, factors) in enumerate(zip(seen, scale[..., None], strict=True)):

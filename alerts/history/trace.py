@@ -5,16 +5,18 @@ and alerts, silences and deliveries are read from their tables. So a trace exist
 also if no alert was opened.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
+from django.db.models import Q, QuerySet
 
 from alerts import silences
+from alerts.conditions.alert_lifecycle import NEVER
 from alerts.conditions.spec import SECOND, RuleSpec, read_spec
 from alerts.conditions.thresholds import Signal
+from alerts.history.missing_alert import TraceStep, explain_missing_alert, format_time
 from alerts.history.replay import plan_replay, replay
 from alerts.models import Alert, Notice, Rule, RuleVersion
 from alerts.rules.scope import RuleScope
@@ -27,18 +29,6 @@ from rest.errors import InvalidFields
 MAX_VALUES = 100  # of the evaluation window
 MAX_NOTICES = 20
 MIN_LOOKBACK = timedelta(hours=1)  # in which an alert may have begun
-
-
-@dataclass(frozen=True, slots=True)
-class TraceStep:
-    """One step of evaluation.
-
-    state   yes: a reason for an alert; no: a reason against one; note: no influence
-    """
-
-    label: str
-    state: str
-    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +45,51 @@ class EvaluationTrace:
     alert: Alert | None = None
 
 
-def trace_evaluation(rule: Rule, device: Device, at: datetime, caller: Caller) -> EvaluationTrace:
-    """Trace a rule for a device visible to the caller. Raises InvalidField if there are too many points."""
+def trace_evaluation(
+    rule: Rule, device: Device, at: datetime, caller: Caller, alert: Alert | None = None
+) -> EvaluationTrace:
+    """Trace a rule for a device visible to the caller. Raises InvalidField if there are too many points.
+
+    alert  the alert to explain; by default the one that was open at that time
+    """
+    alerts = Alert.objects.filter(rule=rule, device=device, triggered_at__lte=at).order_by("-triggered_at", "-pk")
+    alert = alert or alerts.filter(Q(resolved_at=None) | Q(resolved_at__gte=at)).first()
+    return (
+        _trace_missing(rule, device, at, caller, alerts)
+        if alert is None
+        else _trace_alert(rule, device, alert, at, caller)
+    )
+
+
+def _trace_alert(rule: Rule, device: Device, alert: Alert, at: datetime, caller: Caller) -> EvaluationTrace:
+    """Trace an alert from what was recorded when it opened: stored points and groups may have changed since."""
+    versions = RuleVersion.objects.filter(rule=rule, version=alert.rule_version)
+    version = versions.first() or RuleVersion.objects.filter(rule=rule).order_by("version").first()
+    assert version is not None
+    scope = _check_scope(version.document, device, caller)
+    if scope.state == "no":
+        scope = TraceStep(scope.label, "note", "the device was in the scope of the rule, and is no longer")
+    steps = [
+        TraceStep("Rule", "yes", f"version {version.version}, in force since {format_time(version.at)}"),
+        scope,
+        TraceStep("Value", "yes", f"{alert.message}, at {format_time(alert.triggered_at)}"),
+    ]
+    if needed := alert.evidence.get("trigger_count"):
+        count = f"{needed} of {needed} breaches within {alert.evidence['window_seconds']} s"
+        steps.append(TraceStep("Trigger count", "yes", count))
+    values = [
+        (datetime.fromisoformat(entry["timestamp"]), _compared_number(entry["value"], alert.threshold), entry["breach"])
+        for entry in alert.evidence.get("values", ())
+    ]
+    return EvaluationTrace(
+        f"It fired: {alert.message}.", True, steps + _list_notifications(alert, at), values[-MAX_VALUES:], alert
+    )
+
+
+def _trace_missing(
+    rule: Rule, device: Device, at: datetime, caller: Caller, alerts: QuerySet[Alert]
+) -> EvaluationTrace:
+    """Trace a rule without an open alert; at least one step prevents it."""
     document, version, since = _version_at(rule, at)
     steps = [_check_enabled(rule, document, version, since)]
     try:
@@ -64,17 +97,22 @@ def trace_evaluation(rule: Rule, device: Device, at: datetime, caller: Caller) -
     except InvalidFields as error:
         invalid = TraceStep("Rule", "no", str(error))
         return EvaluationTrace(f"It was not evaluated: {error}.", False, [*steps, invalid], [])
-    alerts = Alert.objects.filter(rule=rule, device=device, triggered_at__lte=at).order_by("-triggered_at")
-    current, previous = _current_and_previous(alerts[:2], at)
     scope = _check_scope(document, device, caller)
     steps.append(scope)
+    previous = alerts.filter(retroactive=False).first()
     signal = _evaluate(spec, device, at, caller) if scope.state == "yes" else None
-    steps += _check_values(spec, signal, at)
-    steps += _check_previous_alert(spec, previous, at)
-    steps += _list_notifications(current, at)
-    return EvaluationTrace(
-        _verdict(steps, current), current is not None, steps, _window_values(spec, signal, at), current
-    )
+    steps += _check_values(spec, signal, previous)
+    steps += _check_previous_alert(spec, previous, at if signal is None or not len(signal) else _last_time(signal))
+    if signal is not None and all(step.state != "no" for step in steps):
+        steps.append(explain_missing_alert(device, rule, since, _last_time(signal)))
+    reason = next(step for step in steps if step.state == "no")
+    verdict = f"It did not fire: {reason.label.lower()}: {reason.detail}."
+    return EvaluationTrace(verdict, False, steps, _window_values(spec, signal, at))
+
+
+def _compared_number(value: Any, threshold: Any) -> float | None:
+    """Return a recorded value as the evaluated number: whether a text equals the threshold, 1 for true."""
+    return None if value is None else float(value == threshold if isinstance(value, str) else value)
 
 
 def _version_at(rule: Rule, at: datetime) -> tuple[dict[str, Any], int, datetime | None]:
@@ -95,7 +133,7 @@ def _check_enabled(rule: Rule, document: dict[str, Any], version: int, since: da
         return TraceStep("Rule", "no", f"version {version} was disabled")
     if rule.suspended:
         return TraceStep("Rule", "no", f"suspended because of an error: {rule.suspended}")
-    return TraceStep("Rule", "yes", f"version {version}, in force since {_format_time(since)}")
+    return TraceStep("Rule", "yes", f"version {version}, in force since {format_time(since)}")
 
 
 def _check_scope(document: dict[str, Any], device: Device, caller: Caller) -> TraceStep:
@@ -118,19 +156,21 @@ def _evaluate(spec: RuleSpec, device: Device, at: datetime, caller: Caller) -> S
     return next((signal for _, signal, _ in replay(plan)), None)
 
 
-def _check_values(spec: RuleSpec, signal: Signal | None, at: datetime) -> list[TraceStep]:
+def _check_values(spec: RuleSpec, signal: Signal | None, previous: Alert | None) -> list[TraceStep]:
     if signal is None or not len(signal):
         return [TraceStep("Values", "no", "no values to evaluate are stored up to that time")]
-    now = to_microseconds(at)
-    time, value = int(signal.times[-1]), float(signal.values[-1])
-    shown = _describe_value(spec, value)
+    shown = _describe_value(spec, float(signal.values[-1]))
     value_step = TraceStep(
         "Value",
         "yes" if signal.breach[-1] else "no",
-        f"{shown} at {_format_time(to_datetime(time))}: {_describe_last(signal)}",
+        f"{shown} at {format_time(_last_time(signal))}: {_describe_last(signal)}",
     )
-    breaches = np.count_nonzero(signal.breach & (signal.times > now - spec.window))
+    ended = NEVER if previous is None or previous.resolved_at is None else to_microseconds(previous.resolved_at)
+    window_start = int(signal.times[-1]) - spec.window
+    breaches = np.count_nonzero(signal.breach & (signal.times >= window_start) & (signal.times > ended))
     count = f"{breaches} of {spec.trigger_count} breaches within {spec.window // SECOND} s"
+    if np.count_nonzero(signal.breach & (signal.times >= window_start)) > breaches:
+        count += "; those before the end of the previous alert do not count"
     return [value_step, TraceStep("Trigger count", "yes" if breaches >= spec.trigger_count else "no", count)]
 
 
@@ -152,29 +192,20 @@ def _describe_last(signal: Signal) -> str:
     return "recovered" if signal.recovered[-1] else "the condition is not met, but the value is not recovered either"
 
 
-def _current_and_previous(newest: Iterable[Alert], at: datetime) -> tuple[Alert | None, Alert | None]:
-    """Return the alert that was open at a time, and the one before it."""
-    alerts = list(newest)
-    if alerts and (alerts[0].resolved_at is None or alerts[0].resolved_at >= at):
-        return alerts[0], alerts[1] if len(alerts) > 1 else None
-    return None, alerts[0] if alerts else None
-
-
-def _check_previous_alert(spec: RuleSpec, previous: Alert | None, at: datetime) -> list[TraceStep]:
+def _check_previous_alert(spec: RuleSpec, previous: Alert | None, last: datetime) -> list[TraceStep]:
     if previous is None or previous.resolved_at is None:
         return [TraceStep("Previous alert", "note", "none")]
-    resolved = f"{previous.alert_id}, resolved at {_format_time(previous.resolved_at)}"
+    by = f" by {previous.resolved_by}" if previous.resolved_by else ""
+    resolved = f"{previous.alert_id}, resolved{by} at {format_time(previous.resolved_at)}"
     steps = [TraceStep("Previous alert", "note", resolved)]
     cooldown_end = previous.triggered_at + timedelta(microseconds=spec.cooldown)
-    if spec.cooldown and cooldown_end > at:
-        steps.append(TraceStep("Cooldown", "no", f"no further alert until {_format_time(cooldown_end)}"))
+    if spec.cooldown and cooldown_end > last:
+        steps.append(TraceStep("Cooldown", "no", f"no further alert until {format_time(cooldown_end)}"))
     return steps
 
 
-def _list_notifications(alert: Alert | None, at: datetime) -> list[TraceStep]:
+def _list_notifications(alert: Alert, at: datetime) -> list[TraceStep]:
     """Return the silences and notifications of an alert, or why there are none."""
-    if alert is None:
-        return []
     if alert.shadow or alert.retroactive:
         reason = "the rule is a shadow rule" if alert.shadow else "the alert is retroactive (late data)"
         return [TraceStep("Notification", "no", f"not sent: {reason}")]
@@ -190,13 +221,6 @@ def _list_notifications(alert: Alert | None, at: datetime) -> list[TraceStep]:
     return steps or [TraceStep("Notification", "no", "the rule has no channel and matches no route")]
 
 
-def _verdict(steps: list[TraceStep], alert: Alert | None) -> str:
-    if alert is not None:
-        return f"It fired: {alert.message}."
-    against = [step for step in steps if step.state == "no"]
-    return f"It did not fire: {against[0].label.lower()}: {against[0].detail}." if against else "It did not fire yet."
-
-
 def _window_values(spec: RuleSpec, signal: Signal | None, at: datetime) -> list[tuple[datetime, float | None, bool]]:
     if signal is None:
         return []
@@ -208,5 +232,5 @@ def _window_values(spec: RuleSpec, signal: Signal | None, at: datetime) -> list[
     return [(to_datetime(time), None if value != value else value, breach) for time, value, breach in points]
 
 
-def _format_time(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
+def _last_time(signal: Signal) -> datetime:
+    return to_datetime(int(signal.times[-1]))

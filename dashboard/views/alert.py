@@ -117,7 +117,7 @@ def _trace(alert: Alert, caller: Caller) -> EvaluationTrace | None:
     if alert.rule is None or alert.device is None:
         return None
     try:
-        return trace_evaluation(alert.rule, alert.device, alert.triggered_at, caller)
+        return trace_evaluation(alert.rule, alert.device, alert.triggered_at, caller, alert)
     except EXPECTED_ERRORS:
         return None
 

@@ -83,7 +83,6 @@ def overview(request: HttpRequest) -> HttpResponse:
         "ranges": CHART_RANGES,
         "site_url": site_url(request),
         "failing_channels": find_failing_channels(caller) if caller.may(Scope.OPERATE) else [],
-        "failing_channels": find_failing_channels() if caller.may(Scope.OPERATE) else [],
         "alerting": _alerting_problem(caller),
     }
     return render(request, "dashboard/overview.html", context | _open_alerts(caller))

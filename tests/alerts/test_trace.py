@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from alerts import alert_actions
 from alerts.evaluation.evaluator import Evaluator
 from alerts.history.trace import EvaluationTrace, trace_evaluation
@@ -10,7 +12,8 @@ from alerts.models import Alert, Resolution, Rule
 from alerts.notifications.channel_lifecycle import create_channel
 from alerts.rules import lifecycle
 from alerts.silences import create_silence
-from metrics.models import Device
+from metrics.devices.group_membership import add_devices, remove_devices
+from metrics.models import Device, DeviceGroup
 from rest.caller import Caller
 from tests.alerts.conftest import run, send
 from tests.conftest import ApiClient
@@ -122,3 +125,108 @@ def test_trace_lists_the_silence(gateway: ApiClient, create_cpu_rule: RuleFactor
     assert trace.fired
     assert "repairs" in detail(trace, "Silence")
     assert detail(trace, "Notification").startswith("fired to log: silenced")
+
+
+def breach_before_the_rule(gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator) -> Rule:
+    send(gateway, 95.0, ago=5)
+    run(evaluator)
+    rule = create_cpu_rule()
+    run(evaluator)
+    return rule
+
+
+def breach_resolved_by_a_person(gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator) -> Rule:
+    rule = create_cpu_rule()
+    rule.versions.update(at=datetime.now(UTC) - timedelta(minutes=10))
+    send(gateway, 95.0, ago=5)
+    run(evaluator)
+    alert_actions.resolve(Alert.objects.all(), Resolution.PERSON, "user:ana")
+    run(evaluator)
+    return rule
+
+
+def breaches_before_and_after_a_resolve(gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator) -> Rule:
+    rule = create_cpu_rule(trigger_count=2, evaluation_window=60)
+    rule.versions.update(at=datetime.now(UTC) - timedelta(minutes=10))
+    send(gateway, 95.0, 96.0, ago=10)
+    run(evaluator)
+    alert = Alert.objects.get()
+    at = datetime.now(UTC) - timedelta(seconds=8)
+    alert_actions.resolve(Alert.objects.all(), Resolution.PERSON, "user:ana", at={alert.pk: at})
+    evaluator.clock_checks.next_check = 0.0
+    run(evaluator)
+    send(gateway, 97.0, ago=5)
+    run(evaluator)
+    return rule
+
+
+def breach_that_is_not_evaluated_yet(gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator) -> Rule:
+    rule = create_cpu_rule()
+    rule.versions.update(at=datetime.now(UTC) - timedelta(minutes=10))
+    send(gateway, 95.0, ago=1)
+    return rule
+
+
+def late_breach(gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator) -> Rule:
+    rule = create_cpu_rule()
+    rule.versions.update(at=datetime.now(UTC) - timedelta(hours=1))
+    send(gateway, 95.0, ago=600)
+    run(evaluator)
+    evaluator._store()
+    return rule
+
+
+def deleted_alert(gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator) -> Rule:
+    rule = create_cpu_rule()
+    rule.versions.update(at=datetime.now(UTC) - timedelta(minutes=10))
+    send(gateway, 95.0, ago=5)
+    run(evaluator)
+    evaluator._store()
+    Alert.objects.all().delete()
+    return rule
+
+
+@pytest.mark.parametrize(
+    ("prepare", "reason"),
+    [
+        (breach_before_the_rule, "evaluation: the value is older than the rule"),
+        (breach_resolved_by_a_person, "trigger count: 0 of 1 breaches within 300 s; those before the end of"),
+        (breaches_before_and_after_a_resolve, "trigger count: 1 of 2 breaches within 60 s; those before the end of"),
+        (breach_that_is_not_evaluated_yet, "evaluation: not evaluated yet, 1 commits are waiting"),
+        (late_breach, "evaluation: the point came late or out of order and is evaluated as history"),
+        (deleted_alert, "evaluation: the point came late or out of order, other points were stored or deleted since"),
+    ],
+)
+def test_breach_without_an_open_alert_has_a_reason(
+    gateway: ApiClient,
+    create_cpu_rule: RuleFactory,
+    evaluator: Evaluator,
+    prepare: Callable[[ApiClient, RuleFactory, Evaluator], Rule],
+    reason: str,
+) -> None:
+    trace = trace_rule(prepare(gateway, create_cpu_rule, evaluator))
+    assert states(trace)["Value"] == "yes"
+    assert not trace.fired
+    assert "no" in states(trace).values()
+    assert trace.verdict.startswith(f"It did not fire: {reason}")
+
+
+def test_trace_of_an_alert_agrees_with_it_after_rule_values_and_groups_have_changed(
+    gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
+) -> None:
+    group = DeviceGroup.objects.create(name="site b")
+    add_devices(group, [Device.objects.create(device_id="boiler").pk])
+    rule = create_cpu_rule(device_groups=["site b"], auto_resolve=False, trigger_count=2, evaluation_window=60)
+    send(gateway, 95.0, 96.0, ago=90)
+    run(evaluator)
+    send(gateway, 10.0, ago=80)
+    run(evaluator)
+    remove_devices(group, [Device.objects.get().pk])
+    lifecycle.change(rule, {"threshold_value": 99}, "user:ana")
+    trace = trace_rule(rule)
+    assert trace.fired
+    assert {label: state for label, state in states(trace).items() if label != "Notification"} == {
+        "Rule": "yes", "Device": "note", "Value": "yes", "Trigger count": "yes",
+    }  # fmt: skip
+    assert detail(trace, "Rule").startswith("version 1")
+    assert [value for _, value, _ in trace.values] == [95.0, 96.0]
