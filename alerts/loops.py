@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import psycopg
-from django.db import OperationalError, close_old_connections, connection
+from django.db import InterfaceError, OperationalError, close_old_connections, connection
 
 from alerts.evaluation.evaluator import Evaluator, EvaluatorReplaced
 from alerts.evaluation.failures import record_failure
@@ -67,7 +67,7 @@ class EvaluationLoop(threading.Thread):
                             self._evaluate(Evaluator(lock_connection))
                     elif terminate_idle_evaluator(lock_connection, EVALUATOR_TIMEOUT):
                         log.warning("no heartbeat of the evaluator for %.0f s: its lock is released", EVALUATOR_TIMEOUT)
-            except (StorageError, OperationalError) as error:
+            except (StorageError, OperationalError, InterfaceError) as error:
                 log.warning("evaluation waits for the database: %s", str(error).split("\n")[0])
             except EvaluatorReplaced:
                 log.warning("another evaluator has taken over")

@@ -200,7 +200,7 @@ class LiveDetector:
             for number, state in stored.items()
             if number in starts
             and state.evaluate_from is not None
-            and starts[number] - state.evaluate_from <= MAX_RESUME_AGE
+            and 0 <= starts[number] - state.evaluate_from <= MAX_RESUME_AGE
         }
         self._waiting |= {number: _WaitingSeries(start) for number, start in (starts | interrupted).items()}
         for number, (times, values) in read_newest(
