@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from django.db import connection
 
 from alerts import loops
 from alerts.evaluation.evaluator import Evaluator
@@ -202,10 +203,17 @@ def test_dropped_connections_are_no_failure_and_lose_no_alert(
 
 
 def backends() -> set[int]:
-    """Return the process IDs of all connections to the database, the evaluator's among them."""
-    with connect() as connection:
-        rows = connection.execute("SELECT pid FROM pg_stat_activity WHERE datname = current_database()").fetchall()
-    return {pid for (pid,) in rows}
+    """Return the process IDs of all connections to the database but that of this thread."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        return {pid for (pid,) in cursor.fetchall()}
+
+
+def terminate(pids: set[int]) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(pid) FROM unnest(%s::int[]) pid", (list(pids),))
 
 
 def lock_holder() -> int:
