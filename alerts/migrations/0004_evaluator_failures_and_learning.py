@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('alerts', '0002_help_texts'),
+        ('alerts', '0003_delivery_accepted_by'),
     ]
 
     operations = [
