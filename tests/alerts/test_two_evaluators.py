@@ -191,10 +191,7 @@ def test_dropped_connections_are_no_failure_and_lose_no_alert(
         try:
             for round_number in range(4):
                 breach_and_recover(gateway, 1)
-                with connect() as own:
-                    own.execute(
-                        "SELECT pg_terminate_backend(pid) FROM unnest(%s::int[]) pid", (list(backends() - others),)
-                    )
+                terminate(backends() - others)
                 wait_until(lambda number=round_number: all_resolved((number + 1) * DEVICES), 30, "alerts are resolved")
         finally:
             stop_loops([loop])
