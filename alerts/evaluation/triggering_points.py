@@ -4,11 +4,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
-import numpy as np
-
 from alerts.conditions.thresholds import Signal
 from alerts.evaluation.alert_text import MAX_EVIDENCE_VALUES, defined_unit, has_unit
-from alerts.evaluation.load_history import iterate_columns
+from alerts.evaluation.load_history import read_columns
 from alerts.evaluation.rule_series_state import RuleSeriesState
 from metrics.storage.format.codec import Columns
 from metrics.storage.format.contexts import unit_of
@@ -41,13 +39,8 @@ def read_triggering_points(openings: Iterable[tuple[RuleSeriesState, Signal, int
             window = _window(state, signal, position)
             by_period[window.last // READ_PERIOD][number] = window
     for windows in by_period.values():
-        ids = np.unique([window.series for window in windows.values()]).astype(np.int64)
         start, end = min(window.first for window in windows.values()), max(window.last for window in windows.values())
-        columns = {
-            int(series): part.slice_series(at, at + 1)
-            for part in iterate_columns(ids, start, end + 1)
-            for at, series in enumerate(part.ids)
-        }
+        columns = read_columns((window.series for window in windows.values()), start, end + 1)
         for number, window in windows.items():
             if window.series in columns:
                 points[number] = _select(columns[window.series], window)
