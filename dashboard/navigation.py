@@ -1,9 +1,10 @@
-"""Context of every page: navigation, open alerts, permissions and the theme."""
+"""Context of every page: navigation, open alerts, permissions, the theme and the time zone."""
 
 from typing import Any
 
 from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
+from django.utils.timezone import get_current_timezone_name
 
 from dashboard.live_subscription import LIVE_PATH
 from dashboard.open_alert_counts import OpenAlertCounts
@@ -47,6 +48,7 @@ def page_context(request: HttpRequest) -> dict[str, Any]:
         "api_url": API_URL,
         "live_url": f"/{LIVE_PATH}",
         "disk_full": is_disk_full(),
+        "time_zone": get_current_timezone_name(),
         "theme": theme if theme in THEMES else "",
         "open_alerts": SimpleLazyObject(open_alerts),
         "in_no_group": SimpleLazyObject(in_no_group),

@@ -1,6 +1,5 @@
 """Addresses of the pages."""
 
-from django.contrib.auth.decorators import login_required
 from django.urls import path
 
 from dashboard.views import (
@@ -15,7 +14,9 @@ from dashboard.views import (
     rejected,
     rules,
     silences,
+    user_settings,
 )
+from dashboard.views.access import require_login
 
 app_name = "dashboard"
 urlpatterns = [
@@ -50,6 +51,7 @@ urlpatterns = [
     path("channels/<id:channel_id>/", channels.channel_page, name="channel"),
     path("channels/<id:channel_id>/test/", channels.test_channel, name="test_channel"),
     path("channels/<id:channel_id>/delete/", channels.delete_channel, name="delete_channel"),
+    path("settings/", user_settings.user_settings, name="settings"),
     path("patterns/", patterns.pattern_list, name="patterns"),
     path("rejected/", rejected.inbox, name="rejected"),
     path("rejected/replay/", rejected.replay_all, name="replay_all"),
@@ -61,4 +63,4 @@ urlpatterns = [
 ]
 # Every page requires a login.
 for pattern in urlpatterns:
-    pattern.callback = login_required(pattern.callback)
+    pattern.callback = require_login(pattern.callback)

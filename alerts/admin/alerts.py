@@ -8,6 +8,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.template.defaultfilters import pluralize
 from django.utils.html import format_html_join
+from django.utils.timezone import localtime
 
 from alerts import alert_actions
 from alerts.models import Alert, Delivery, Incident, Resolution
@@ -38,7 +39,8 @@ class AlertAdmin(ReadOnlyAdmin):
     def timeline(self, alert: Alert) -> str:
         events = alert.events.order_by("-pk")[:MAX_TIMELINE_EVENTS]
         lines = (
-            (f"{event.at:%Y-%m-%d %H:%M:%S} UTC", event.get_kind_display(), event.by, event.note) for event in events
+            (f"{localtime(event.at):%Y-%m-%d %H:%M:%S}", event.get_kind_display(), event.by, event.note)
+            for event in events
         )
         return format_html_join("", "<div>{}: {} by {} {}</div>", lines)
 

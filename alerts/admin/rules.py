@@ -7,6 +7,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.template.defaultfilters import pluralize
 from django.utils.html import format_html_join
+from django.utils.timezone import localtime
 
 from alerts.admin.forms import ArrayFieldAdmin, ValidatedModelForm, copy_saved_values
 from alerts.models import Rule
@@ -78,7 +79,9 @@ class RuleAdmin(ArrayFieldAdmin):
         if rule.pk is None:
             return "-"
         newest = rule.versions.all()[:MAX_SHOWN_VERSIONS]
-        lines = ((version.version, f"{version.at:%Y-%m-%d %H:%M} UTC", version.by, version.note) for version in newest)
+        lines = (
+            (version.version, f"{localtime(version.at):%Y-%m-%d %H:%M}", version.by, version.note) for version in newest
+        )
         return format_html_join("", "<div>{}: {}, {} {}</div>", lines)
 
     def save_model(self, request: HttpRequest, obj: Rule, form: Any, change: bool) -> None:

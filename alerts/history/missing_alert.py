@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.db.models import Sum
+from django.utils.timezone import localtime
 
 from alerts.models import Cursor, LateRange, Rule
 from metrics.alert_summary import registered_summary
@@ -52,7 +53,8 @@ def explain_missing_alert(device: Device, rule: Rule, since: datetime | None, va
 
 
 def format_time(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
+    """Return a time in the time zone of the page, in the API in UTC."""
+    return f"{localtime(at):%Y-%m-%d %H:%M:%S %Z}"
 
 
 def _step(detail: str) -> TraceStep:

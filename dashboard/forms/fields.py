@@ -9,6 +9,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MaxLengthValidator
 from django.db.models import QuerySet
 from django.http import HttpRequest, QueryDict
+from django.utils.timezone import get_current_timezone_name
 
 from dashboard.rule_words import WEEKDAYS
 from rest.errors import InvalidFields
@@ -227,7 +228,7 @@ class WeeklyFormField(forms.Field):
         if not value or not value["days"]:
             return None
         days = [int(day) for day in value["days"] if day in dict(self.weekdays)]
-        return value | {"days": days, "timezone": value["timezone"] or "UTC"}
+        return value | {"days": days, "timezone": value["timezone"] or get_current_timezone_name()}
 
     def prepare_value(self, value: Any) -> dict[str, Any]:
         return value | {"days": [str(day) for day in value["days"]]} if value else {"days": []}

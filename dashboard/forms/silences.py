@@ -2,10 +2,10 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo, available_timezones
 
 from django import forms
 from django.http import QueryDict
+from django.utils.timezone import get_current_timezone
 
 from alerts import silences
 from alerts.models import Level, SilenceKind
@@ -30,7 +30,7 @@ def _local_time(label: str) -> forms.DateTimeField:
 
 
 class SilenceCreateForm(PageForm):
-    """A silence or a maintenance window. Times are of the reader's time zone, which a script fills in."""
+    """A silence or a maintenance window. Times are in the time zone of the page."""
 
     kind = TextFormField(widget=forms.RadioSelect(choices=SilenceKind.choices), initial=SilenceKind.SILENCE)
     device_ids = TextLinesFormField("Devices", placeholder="One device ID per line")
@@ -45,7 +45,6 @@ class SilenceCreateForm(PageForm):
     ends_at = _local_time("until")
     weekly = WeeklyFormField()
     reason = TextFormField("Reason", placeholder="Shown to everybody who sees the silence")
-    timezone = TextFormField(widget=forms.HiddenInput, initial="UTC")
 
     def __init__(self, data: QueryDict | None, query: QueryDict, now: datetime) -> None:
         """`?device=…`, `?group=…`, `?rule=…` and `?metric=…` of a link fill the form in."""
@@ -69,13 +68,12 @@ class SilenceCreateForm(PageForm):
         return fields | {"starts_at": starts_at, "ends_at": ends_at}
 
     def _in_utc(self, name: str) -> datetime | None:
-        """Return a time of the form, which is of the reader's wall clock."""
+        """Return a time of the form, which is of the page's wall clock."""
         at = self.cleaned_data.get(name)
         if at is None:
             return None
-        zone = self.cleaned_data.get("timezone") or "UTC"
         try:
-            return at.replace(tzinfo=ZoneInfo(zone if zone in available_timezones() else "UTC")).astimezone(UTC)
+            return at.replace(tzinfo=get_current_timezone()).astimezone(UTC)
         except OverflowError:
             self.add_error(name, "Enter a valid date and time.")
             return None

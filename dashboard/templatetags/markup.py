@@ -72,7 +72,7 @@ def delivery_status(delivery: Delivery) -> SafeString:
     if is_retried(delivery):
         due_at = localtime(delivery.due_at)
         parts.append(
-            format_html('next <time datetime="{}" data-clock>{}</time>', due_at.isoformat(), f"{due_at:%H:%M}")
+            format_html('next <time datetime="{}">{}</time>', due_at.isoformat(), f"{due_at:%H:%M}")
         )
     return (
         format_html("{} ({})", name, format_html_join(", ", "{}", ((part,) for part in parts)))
@@ -97,9 +97,12 @@ def age(at: datetime | None) -> SafeString:
 
 @register.simple_tag
 def moment(at: datetime, pattern: str = "j M H:i") -> SafeString:
-    """Return a date and time; a script writes it in the reader's time zone."""
+    """Return a date and time in the time zone of the page."""
     local = localtime(at)
-    return format_html('<time datetime="{}" data-moment>{}</time>', local.isoformat(), format_date(local, pattern))
+    title = format_date(local, "j M Y, H:i:s")
+    return format_html(
+        '<time datetime="{}" title="{}">{}</time>', local.isoformat(), title, format_date(local, pattern)
+    )
 
 
 @register.simple_tag

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -97,14 +97,10 @@ def device_page(request: HttpRequest, device_id: str) -> HttpResponse:
 
 @require_safe
 def recent(request: HttpRequest, device_id: str) -> HttpResponse:
-    """Return the sparkline of the last hour and the range since the reader's midnight (`today`) of each metric."""
+    """Return the sparkline of the last hour and the range since midnight of each metric."""
     device = _device(request, device_id)
     now = timezone.now()
-    try:
-        midnight = datetime.fromtimestamp(float(request.GET.get("today", "")), UTC)
-    except (ValueError, OverflowError, OSError):
-        midnight = now - timedelta(days=1)
-    midnight = min(max(midnight, now - timedelta(days=1, hours=2)), now)
+    midnight = timezone.localtime(now).replace(hour=0, minute=0, second=0, microsecond=0)
     names = request.GET.getlist("metric") or latest.list_device_metrics(device.device_id)
     names = [name for name in dict.fromkeys(names) if "\0" not in name][:MAX_SPARKLINES]
     return JsonResponse(recent_values(device.device_id, names, midnight, now) if names else {"metrics": {}})

@@ -49,7 +49,9 @@ def silence_list(request: HttpRequest) -> HttpResponse:
     if request.POST.get("do") == "preview":
         preview = form.save(partial(_preview, caller, now))
     elif created := form.save(partial(silences.create_silence, caller=caller, now=now)):
-        messages.success(request, f"Silenced until {created.ends_at:%d %b %H:%M} UTC. Alerts still open.")
+        messages.success(
+            request, f"Silenced until {timezone.localtime(created.ends_at):%-d %b %H:%M}. Alerts still open."
+        )
         return redirect("dashboard:silences")
     context = _lists(request, caller, now) | {"form": form, "preview": preview}
     return render(request, "dashboard/alerts/silences.html", context, status=422 if form.errors else 200)

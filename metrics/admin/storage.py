@@ -8,6 +8,7 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.dateparse import parse_datetime
+from django.utils.timezone import is_naive, make_aware
 
 from metrics.admin.base import ReadOnlyAdmin
 from metrics.models import DamagedBlock, Device, Series
@@ -74,6 +75,8 @@ def journal(request: HttpRequest) -> HttpResponse:
     text = request.GET.get("before", "")
     try:
         before = parse_datetime(text)
+        if before is not None and is_naive(before):
+            before = make_aware(before)  # of the page's time zone
     except ValueError:  # well formed but not a date of the calendar
         before = None
     with read_connection() as connection:

@@ -45,6 +45,8 @@ function updateState(element, age) {
 }
 
 export function tick() {
+  // What happened since the page is stale is not known, so nothing grows older.
+  if (document.body.classList.contains("stale")) return;
   let changed = false;
   for (const age of document.querySelectorAll("time[data-age]")) {
     if (!age.title) age.title = momentText(Date.parse(age.dateTime));

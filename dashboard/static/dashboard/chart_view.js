@@ -15,6 +15,7 @@ const MAX_SPAN = 400 * UNITS.d;
 const CLOCK_TOLERANCE = 5 * UNITS.m; // a device's clock may be ahead
 const STEP = 0.5; // how far "earlier" and "later" move, as a share of the window
 const TABLE_MS = 10_000;
+const RETRY_MS = 15_000; // after a failed request
 
 function windowText({ start, end }) {
   const seconds = end - start < 5 * UNITS.m;
@@ -128,16 +129,33 @@ export class ChartView extends EventTarget {
       }));
     } catch (error) {
       if (error.name === "AbortError") return;
-      this.showMessage(`The values could not be loaded: ${error.message}. The chart keeps its values.`, () => this.load());
+      this.showFailure(error);
       return;
     } finally {
       clearTimeout(slow);
     }
+    this.failure = null;
+    clearTimeout(this.retry);
     showIncomplete(this.parts.incomplete, [...missing]);
+    this.loadedAt = serverNow();
     this.chart.shrink();
     this.draw();
     this.fillTable();
     this.dispatchEvent(new Event("settled"));
+  }
+
+  /** Say that values could not be loaded. The chart keeps the loaded ones, and the request is repeated. */
+  showFailure(error) {
+    const since = this.loadedAt ? ` since ${clockText(this.loadedAt)}` : "";
+    const reason = error.status ? error.message : "the server cannot be reached";
+    this.failure = `Chart not refreshed${since}: ${reason}.`;
+    const button = Object.assign(document.createElement("button"), { type: "button", className: "btn s", textContent: "Try again" });
+    button.addEventListener("click", () => this.load());
+    this.parts.incomplete.replaceChildren(this.failure, button);
+    this.parts.incomplete.hidden = false;
+    clearTimeout(this.retry);
+    this.retry = setTimeout(() => this.load(), RETRY_MS);
+    this.draw();
   }
 
   reloadSoon() {
@@ -164,6 +182,7 @@ export class ChartView extends EventTarget {
     this.chart.draw(window);
     const some = this.series.some((series) => series.times.some((ms) => ms >= window.start && ms <= window.end));
     if (some) this.message.hidden = true;
+    else if (this.failure) this.showMessage(this.failure, () => this.load());
     else this.showMessage(this.series.length ? "No data in this time range" : "Select a metric");
     this.state();
     if (!this.hovering) this.writeLegend(window.end);
@@ -175,9 +194,9 @@ export class ChartView extends EventTarget {
     const { following, follow } = this.parts;
     follow.hidden = !this.fixed;
     const lost = document.body.classList.contains("stale");
-    const text = this.fixed ? windowText(this.fixed) : lost ? "Waiting for the connection" : this.frozen ? "Paused while hovering" : "Live";
+    const text = this.failure ? "Not refreshed" : this.fixed ? windowText(this.fixed) : lost ? "Waiting for the connection" : this.frozen ? "Paused while hovering" : "Live";
     if (following.textContent !== text) following.textContent = text;
-    following.classList.toggle("paused", lost || Boolean(this.fixed ?? this.frozen));
+    following.classList.toggle("paused", lost || Boolean(this.failure ?? this.fixed ?? this.frozen));
   }
 
   label({ start, end }) {

@@ -2,6 +2,7 @@
 import { isUnfinished, show } from "./export_rows.js";
 import { NamePicker } from "./name_picker.js";
 import { getJson, postJson } from "./telemetry_api.js";
+import { fromWallClock, wallClock, zone } from "./time_zone.js";
 
 const BUSY_MS = 1000; // polling interval while an export is unfinished
 const IDLE_MS = 30_000;
@@ -20,13 +21,16 @@ const metrics = new NamePicker(field("metrics"), (query) => {
   for (const name of devices.names) query.append("device", name);
 });
 for (const picker of [devices, metrics]) picker.addEventListener("changed", () => clearFault(picker.box.closest(".field")));
+form.addEventListener("draft-restoring", ({ detail }) => {
+  for (const [picker, names] of [[devices, detail.device_ids], [metrics, detail.metric_names]]) for (const name of names ?? []) picker.add(name);
+});
 
 form.addEventListener("change", () => {
   field("own").hidden = chosen("range") !== "own";
   field("interval").disabled = !field("aggregation").value;
 });
 {
-  const local = (ms) => new Date(ms - new Date(ms).getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
+  const local = (ms) => wallClock(ms).toISOString().slice(0, 16);
   field("from").value = local(Date.now() - 86_400_000);
   field("to").value = local(Date.now());
 }
@@ -39,7 +43,7 @@ function times() {
     const now = Date.now();
     return [new Date(now - range * 1000).toISOString(), new Date(now).toISOString()];
   }
-  return [field("from"), field("to")].map((input) => (input.value ? new Date(input.value).toISOString() : null));
+  return [field("from"), field("to")].map((input) => (input.value ? new Date(fromWallClock(input.value)).toISOString() : null));
 }
 
 function jobOf() {
@@ -48,7 +52,7 @@ function jobOf() {
   const aggregation = field("aggregation").value;
   if (!aggregation) return body;
   const interval = field("interval").value;
-  return { ...body, aggregation, interval: interval ? Number(interval) : null, timezone: Intl.DateTimeFormat().resolvedOptions().timeZone };
+  return { ...body, aggregation, interval: interval ? Number(interval) : null, timezone: zone };
 }
 
 form.addEventListener("submit", async (event) => {
@@ -69,6 +73,7 @@ form.addEventListener("submit", async (event) => {
   try {
     await postJson(jobsUrl, jobOf());
     announce.textContent = "Export queued";
+    form.dispatchEvent(new Event("saved"));
     await refresh();
   } catch (error) {
     showErrors(error.errors ?? [], error.status ? error.message : "The server cannot be reached. No export was created; try again.");

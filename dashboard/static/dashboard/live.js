@@ -1,5 +1,6 @@
 // The live stream of a page: one socket, reconnected when it breaks; its state is shown in the page's frame.
 import { learnServerTime, serverNow } from "./ages.js";
+import { markFresh, markStale } from "./stale.js";
 import { signIn } from "./telemetry_api.js";
 import { clockText, durationText } from "./number_format.js";
 
@@ -16,7 +17,6 @@ export class Live extends EventTarget {
     this.receivedAt = serverNow();
     this.lost = false;
     this.foot = document.getElementById("live");
-    this.strap = document.getElementById("strap");
     this.connect();
     setInterval(() => this.watch(), 1000);
     // After a sleep, reconnect at once.
@@ -58,8 +58,7 @@ export class Live extends EventTarget {
     this.failures = 0;
     if (!this.lost) return this.show();
     this.lost = false;
-    document.body.classList.remove("stale");
-    this.strap.hidden = true;
+    markFresh("live");
     this.show();
     this.dispatchEvent(new CustomEvent("back", { detail: this.completeUntil }));
   }
@@ -98,13 +97,8 @@ export class Live extends EventTarget {
       text.textContent = "Live paused";
       // A short interruption is not worth a message.
       if (this.failures < 2 && wait < 2) return;
-      document.body.classList.add("stale");
-      this.strap.hidden = false;
       const retry = wait ? ` Reconnecting in ${wait} s.` : " Reconnecting.";
-      this.strap.querySelector("span").replaceChildren(
-        Object.assign(document.createElement("b"), { textContent: "Live paused." }),
-        ` Data is complete up to ${clockText(this.completeUntil)}.${retry}`,
-      );
+      markStale("live", "Live paused.", `Data is complete up to ${clockText(this.completeUntil)}.${retry}`);
       return;
     }
     const idle = (Date.now() - (this.pointsAt ?? this.openedAt)) / 1000;

@@ -60,16 +60,23 @@ export class NamePicker extends EventTarget {
     button.setAttribute("aria-label", `Remove ${name}`);
     button.innerHTML = '<svg class="i" aria-hidden="true"><use href="#i-x"/></svg>';
     button.addEventListener("click", () => { this.remove(name); this.input.focus(); });
-    chip.append(words, button);
+    const kept = Object.assign(document.createElement("input"), { type: "hidden", name: this.box.dataset.name, value: name });
+    kept.dataset.kept = ""; // in the draft of the form
+    chip.append(words, button, kept);
     chip.dataset.name = name;
     this.chips.append(chip);
-    this.dispatchEvent(new Event("changed"));
+    this.changed();
   }
 
   remove(name) {
     this.names = this.names.filter((one) => one !== name);
-    for (const chip of this.chips.children) if (chip.dataset.name === name) chip.remove();
+    for (const chip of [...this.chips.children]) if (chip.dataset.name === name) chip.remove();
+    this.changed();
+  }
+
+  changed() {
     this.dispatchEvent(new Event("changed"));
+    this.box.closest("form").dispatchEvent(new Event("input"));
   }
 
   suggest() {

@@ -1,4 +1,6 @@
 // Formats values and durations exactly as metrics/value_text.py does.
+import { wallClock } from "./time_zone.js";
+
 const MINUS = "\u2212";
 const NO_DATA = "no data";
 const SIGNIFICANT_DIGITS = 5;
@@ -92,9 +94,9 @@ export function pointTexts(values, series) {
 
 const two = (n) => String(n).padStart(2, "0");
 export const clockText = (ms, seconds = true) => {
-  const at = new Date(ms);
-  return `${two(at.getHours())}:${two(at.getMinutes())}${seconds ? ":" + two(at.getSeconds()) : ""}`;
+  const at = wallClock(ms);
+  return `${two(at.getUTCHours())}:${two(at.getUTCMinutes())}${seconds ? ":" + two(at.getUTCSeconds()) : ""}`;
 };
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-export const dayText = (ms) => `${new Date(ms).getDate()}${SPACE}${MONTHS[new Date(ms).getMonth()]}`;
-export const momentText = (ms) => `${dayText(ms)} ${new Date(ms).getFullYear()}, ${clockText(ms)}`;
+export const dayText = (ms) => `${wallClock(ms).getUTCDate()}${SPACE}${MONTHS[wallClock(ms).getUTCMonth()]}`;
+export const momentText = (ms) => `${dayText(ms)} ${wallClock(ms).getUTCFullYear()}, ${clockText(ms)}`;

@@ -5,6 +5,8 @@ import { rowsByDevice, update } from "./device_rows.js";
 import { write } from "./flash.js";
 import { announce, Live } from "./live.js";
 import { reading } from "./number_format.js";
+import { refreshing } from "./refresh.js";
+import { getPart } from "./telemetry_api.js";
 
 const SUMMARY_MS = 10_000; // states change without a message of the stream, and of devices that are not listed
 const settings = document.getElementById("overview");
@@ -74,8 +76,8 @@ function start() {
 
 /** @returns whether the summary was refreshed */
 async function refreshSummary(url) {
-  const response = await fetch(url, { credentials: "same-origin" }).catch(() => null);
-  if (!response?.ok || response.redirected) return false;
+  const response = await refreshing(() => getPart(url));
+  if (!response) return false;
   const summary = new DOMParser().parseFromString(await response.text(), "text/html").getElementById("device-summary");
   if (summary) document.getElementById("device-summary").replaceWith(summary);
   tick();

@@ -16,6 +16,11 @@ for (const input of document.querySelectorAll("[data-theme-choice] input")) {
   });
 }
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => document.dispatchEvent(new CustomEvent("theme-changed")));
+// The time zone in which the next pages show times, unless another one is chosen in the settings.
+{
+  const secure = location.protocol === "https:" ? "; Secure" : "";
+  document.cookie = `telemetry_browser_time_zone=${Intl.DateTimeFormat().resolvedOptions().timeZone}; Path=/; Max-Age=31536000; SameSite=Lax${secure}`;
+}
 // The error page 500 is rendered without a request, so without the cookie.
 if (!root.dataset.theme) {
   const saved = document.cookie.match(/(?:^|; )telemetry_theme=(light|dark)(?:;|$)/);

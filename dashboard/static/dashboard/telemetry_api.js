@@ -23,7 +23,12 @@ export function signIn() {
   location.href = `${loginUrl}?next=${encodeURIComponent(location.pathname + location.search)}`;
 }
 
-async function callJson(url, options) {
+/** Return the response with a rendered part of a page. */
+export const getPart = (url) => call(url, {});
+
+const callJson = async (url, options) => (await call(url, options)).json();
+
+async function call(url, options) {
   const response = await fetch(url, { ...options, credentials: "same-origin" });
   if (response.status === 401 || (response.redirected && new URL(response.url).pathname === loginUrl)) {
     signIn();
@@ -34,7 +39,7 @@ async function callJson(url, options) {
     const text = typeof problem.detail === "string" ? problem.detail : `HTTP ${response.status}`;
     throw new ApiError(text, response.status, problem.errors);
   }
-  return response.json();
+  return response;
 }
 
 /** Return one series as {times: ms[], values: [], unit}. With `maxPoints` the server keeps the extremes. */
@@ -61,9 +66,7 @@ export function readAnomalies(metricsUrl, metric, startMs, endMs) {
 
 /** Return the last hour and today's range of metrics of a device, for the table of newest values. */
 export function readRecent(recentUrl, metrics) {
-  const midnight = new Date();
-  midnight.setHours(0, 0, 0, 0);
-  const query = new URLSearchParams({ today: String(midnight / 1000) });
+  const query = new URLSearchParams();
   for (const metric of metrics) query.append("metric", metric);
   return getJson(`${recentUrl}?${query}`);
 }

@@ -1,8 +1,8 @@
 // One alert: the chart with its threshold, keyboard shortcuts, and a notice when the alert changes.
 import { ChartView } from "../chart_view.js";
 import { announce, Live } from "../live.js";
+import { refreshing } from "../refresh.js";
 import { getJson, readAnomalies } from "../telemetry_api.js";
-import "./local_times.js";
 import { showUnacknowledged } from "./unacknowledged.js";
 
 const UPDATE_INTERVAL_MS = 5000;
@@ -35,7 +35,7 @@ async function loadExpected(overlay, metricsUrl, view) {
 
 async function checkForUpdates() {
   const { updatesUrl, alert, status } = head.dataset;
-  const updates = document.hidden ? null : await getJson(`${updatesUrl}?shown=${alert}`).catch(() => null);
+  const updates = document.hidden ? null : await refreshing(() => getJson(`${updatesUrl}?shown=${alert}`));
   if (updates) {
     showUnacknowledged(updates.unacknowledged);
     const current = updates.alerts[alert];

@@ -1,5 +1,4 @@
-// The forms of a channel and of a route: the inputs of the selected kind, and the reader's time zone.
-import "./local_times.js";
+// The forms of a channel and of a route: the inputs of the selected kind.
 
 const channel = document.getElementById("channel");
 if (channel) {
@@ -9,10 +8,4 @@ if (channel) {
   };
   channel.addEventListener("change", show);
   show();
-}
-
-const zone = document.querySelector("#route [name=timezone]");
-if (zone && !zone.value) {
-  zone.value = Intl.DateTimeFormat().resolvedOptions().timeZone;
-  document.querySelector("[data-zone]").textContent = zone.value;
 }

@@ -1,8 +1,8 @@
 // The inbox: selecting rows, actions, keyboard shortcuts and updates. Rows stay in place until the page is reloaded.
 import { announce } from "../live.js";
+import { refreshing } from "../refresh.js";
 import { getJson } from "../telemetry_api.js";
 import { drawSparklines } from "./sparklines.js";
-import "./local_times.js";
 import { showUnacknowledged } from "./unacknowledged.js";
 
 const UPDATE_INTERVAL_MS = 5000;
@@ -45,7 +45,8 @@ async function send(body) {
   const headers = { Accept: "application/json" };
   const response = await fetch(bulk.action, { method: "POST", body, headers, credentials: "same-origin" }).catch(() => null);
   if (!response?.ok || response.redirected) {
-    return showResult(`Nothing changed: ${response ? `HTTP ${response.status}` : "the server cannot be reached"}. Try again.`);
+    const reason = !response ? "the server cannot be reached" : response.redirected ? "you are signed out" : `HTTP ${response.status}`;
+    return showResult(`Nothing changed: ${reason}. Try again.`);
   }
   const { changed, message } = await response.json();
   for (const [alertId, alert] of Object.entries(changed)) show(alertId, alert);
@@ -120,7 +121,7 @@ async function checkForUpdates() {
     const query = new URLSearchParams(inbox.dataset.query);
     query.set("since", inbox.dataset.newest);
     query.set("shown", shown.join(","));
-    const updates = await getJson(`${inbox.dataset.updatesUrl}?${query}`).catch(() => null);
+    const updates = await refreshing(() => getJson(`${inbox.dataset.updatesUrl}?${query}`));
     if (updates) showUpdates(updates, shown);
   }
   clearTimeout(updateTimer);

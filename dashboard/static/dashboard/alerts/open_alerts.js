@@ -1,14 +1,16 @@
 // Refreshes the overview's summary of open alerts, which the server renders.
 import { tick } from "../ages.js";
 import { announce } from "../live.js";
+import { refreshing } from "../refresh.js";
+import { getPart } from "../telemetry_api.js";
 import { showUnacknowledged } from "./unacknowledged.js";
 
 const INTERVAL_MS = 5000;
 const part = document.getElementById("open-alerts-part");
 
 async function refresh() {
-  const response = document.hidden ? null : await fetch(part.dataset.url, { credentials: "same-origin" }).catch(() => null);
-  if (response?.ok && !response.redirected) show(await response.text(), response.headers.get("X-Unacknowledged"));
+  const response = document.hidden ? null : await refreshing(() => getPart(part.dataset.url));
+  if (response) show(await response.text(), response.headers.get("X-Unacknowledged"));
   setTimeout(refresh, INTERVAL_MS);
 }
 

@@ -1,7 +1,6 @@
 // The form of a rule: shows the inputs of the selected kind, and runs the backtest.
 import { postJson } from "../telemetry_api.js";
 import { Backtest } from "./backtest.js";
-import "./local_times.js";
 
 const form = document.getElementById("rule");
 
@@ -56,6 +55,10 @@ conditions.addEventListener("click", ({ target }) => {
   (row.previousElementSibling ?? row.nextElementSibling).querySelector("[name=c_metric_name]").focus();
   row.remove();
   showConditions();
+});
+// A draft may have more conditions than the saved rule.
+form.addEventListener("draft-restoring", ({ detail }) => {
+  while (conditions.children.length < (detail.c_kind?.length ?? 0) && !add.hidden) add.click();
 });
 // Blank rows are for browsers without scripts.
 for (const row of conditions.querySelectorAll("[data-blank]")) if (conditions.children.length > MIN_CONDITIONS) row.remove();
