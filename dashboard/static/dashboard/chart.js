@@ -1,11 +1,15 @@
 // Draws with uPlot: colours, axes and line numbers. chart_view.js decides what is shown.
 import { drawBand, drawThresholds, rangeOf } from "./chart_overlay.js";
 import { clockText, dayText, momentText, numberText, reading } from "./number_format.js";
+import { zone } from "./time_zone.js";
 
 const uPlot = globalThis.uPlot;
 const DAY = 86_400_000;
 const MINUTE = 60_000;
 const LABEL_GAP = 12;
+const EXPAND_NULLS = 2; // a mode of uPlot.join: a null reaches to the next values of its own line
+const HUGE = 1e300;
+const HUGE_DIVISOR = 2 ** 20;
 const NUMBER_WIDTH = 20; // for the line numbers at the right
 
 /** Return the colours of the theme, read from the probe elements. */
@@ -22,15 +26,20 @@ function colours() {
 function timeLabels(_plot, splits, _axis, _space, step) {
   return splits.map((split) => {
     const ms = Math.round(split / 1000) * 1000; // uPlot's splits can be just below the minute
-    const at = new Date(ms);
-    if (step >= DAY || (at.getHours() === 0 && at.getMinutes() === 0 && at.getSeconds() === 0)) return dayText(ms);
+    if (step >= DAY || clockText(ms) === "00:00:00") return dayText(ms);
     return clockText(ms, step < MINUTE);
   });
 }
 
 const isPrefixed = (unit) => reading(1e6, unit)[1] !== reading(1, unit)[1];
 
-function valueLabels(unit) {
+function valueLabels(unit, divisorOf) {
+  const labels = labelsOf(unit);
+  const whole = (v, divisor) => (v === null || divisor === 1 ? v : Math.max(-Number.MAX_VALUE, Math.min(Number.MAX_VALUE, v * divisor)));
+  return (plot, splits) => labels(plot, splits.map((v) => whole(v, divisorOf())));
+}
+
+function labelsOf(unit) {
   if (unit === "on/off") return (_plot, splits) => splits.map((v) => (v === 0 ? "false" : v === 1 ? "true" : ""));
   if (isPrefixed(unit)) return (_plot, splits) => splits.map((v) => (v === null ? "" : reading(v, unit)[0] + "\u00a0" + reading(v, unit)[1]));
   const symbol = reading(1, unit)[1];
@@ -82,6 +91,7 @@ export class Chart {
     return {
       ...this.size(),
       ms: 1,
+      tzDate: (ms) => uPlot.tzDate(new Date(ms), zone),
       legend: { show: false },
       padding: [14, scales.length > 1 ? 4 : NUMBER_WIDTH + 4, 0, 4],
       cursor: {
@@ -102,15 +112,15 @@ export class Chart {
         { ...common, grid: { show: false }, values: timeLabels, size: 30, space: 80 },
         // Two units have an axis; values of further units are in the legend.
         ...scales.slice(0, 2).map((scale, i) => ({
-          ...common, scale, side: i ? 1 : 3, size: wide, gap: i ? NUMBER_WIDTH + 4 : 6, values: valueLabels(scale === UNITLESS ? "" : scale), space: 40,
+          ...common, scale, side: i ? 1 : 3, size: wide, gap: i ? NUMBER_WIDTH + 4 : 6, values: valueLabels(scale === UNITLESS ? "" : scale, () => this.divisorOf(scale)), space: 40,
           grid: { show: i === 0, stroke: line, width: 1 },
           ...(scale === "on/off" ? { splits: () => [0, 1] } : {}),
         })),
       ],
       series: [{}, ...this.series.map((series) => this.style(series))],
       hooks: {
-        drawAxes: [(plot) => { if (this.overlay) drawBand(plot, this.overlay, scaleOf(this.series[0]), this.colours); }],
-        draw: [(plot) => { if (this.overlay) drawThresholds(plot, this.overlay, scaleOf(this.series[0]), this.colours); }, () => this.numberLines()],
+        drawAxes: [(plot) => { if (this.overlay) drawBand(this.valueAxis(plot), this.overlay, this.colours); }],
+        draw: [(plot) => { if (this.overlay) drawThresholds(this.valueAxis(plot), this.overlay, this.colours); }, () => this.numberLines()],
         setSelect: [() => this.selected()],
         setCursor: [() => this.pointed()],
       },
@@ -128,9 +138,16 @@ export class Chart {
     };
   }
 
+  /** Return what the values of a scale are divided by to be drawn: the range of values near the largest number has no finite size. */
+  divisorOf(scale) {
+    const isHuge = this.series.some((series) => scaleOf(series) === scale && series.values.some((value) => Math.abs(value) > HUGE));
+    return isHuge ? HUGE_DIVISOR : 1;
+  }
+
   range(scale, low, high) {
     if (scale === "on/off") return [-0.15, 1.15];
-    const required = this.overlay && scale === scaleOf(this.series[0]) ? rangeOf(this.overlay) : null;
+    const divisor = this.divisorOf(scale);
+    const required = this.overlay && scale === scaleOf(this.series[0]) ? rangeOf(this.overlay)?.map((value) => value / divisor) : null;
     if (required) [low, high] = [Math.min(low ?? required[0], required[0]), Math.max(high ?? required[1], required[1])];
     if (low === null || high === null) return this.grown[scale] ?? [0, 1];
     let [from, to] = uPlot.rangeNum(low, high, 0.1, true);
@@ -141,8 +158,20 @@ export class Chart {
   }
 
   data() {
-    const tables = this.series.map((series) => series.columns());
-    return tables.length === 1 ? tables[0] : uPlot.join(tables);
+    const tables = this.series.map((series) => {
+      const [times, values] = series.columns();
+      const divisor = this.divisorOf(scaleOf(series));
+      return [times, divisor === 1 ? values : values.map((value) => (value === null ? null : value / divisor))];
+    });
+    // Without EXPAND_NULLS, the points of the other lines would end a gap after a few pixels.
+    return tables.length === 1 ? tables[0] : uPlot.join(tables, tables.map(() => [0, EXPAND_NULLS]));
+  }
+
+  /** Return the plot with the position of values on the first line's scale, for the overlay. */
+  valueAxis(plot) {
+    const scale = scaleOf(this.series[0]);
+    const divisor = this.divisorOf(scale);
+    return { plot, y: (value) => positionOf(plot, value, scale, divisor) };
   }
 
   draw(window = this.window) {
@@ -170,7 +199,7 @@ export class Chart {
     for (const series of this.series) {
       const value = series.at(this.window.end) ?? lastIn(series, this.window);
       if (value === null) continue;
-      ends.push({ series, y: this.plot.valToPos(value, scaleOf(series), true) });
+      ends.push({ series, y: positionOf(this.plot, value, scaleOf(series), this.divisorOf(scaleOf(series))) });
     }
     ends.sort((a, b) => a.y - b.y);
     for (let i = 1; i < ends.length; i++) ends[i].y = Math.max(ends[i].y, ends[i - 1].y + LABEL_GAP * ratio);
@@ -211,6 +240,8 @@ export class Chart {
     this.callbacks.hover(ms);
   }
 }
+
+const positionOf = (plot, value, scale, divisor) => plot.valToPos(value / divisor, scale, true);
 
 // One scale per unit; a scale needs a name even without a unit.
 const UNITLESS = "number";

@@ -12,9 +12,9 @@ export function rangeOf(overlay) {
 }
 
 /** Draw below the lines. */
-export function drawBand(plot, overlay, scale, colours) {
+export function drawBand({ plot, y: position }, overlay, colours) {
   const { ctx, bbox } = plot;
-  const y = (value) => within(bbox, plot.valToPos(value, scale, true));
+  const y = (value) => within(bbox, position(value));
   const x = (ms) => Math.min(bbox.left + bbox.width, Math.max(bbox.left, plot.valToPos(ms, "x", true)));
   const steps = overlay.expected?.length ? overlay.expected : overlay.band ? [[-Infinity, ...overlay.band]] : [];
   ctx.save();
@@ -28,7 +28,7 @@ export function drawBand(plot, overlay, scale, colours) {
 }
 
 /** Draw above the lines. */
-export function drawThresholds(plot, overlay, scale, colours) {
+export function drawThresholds({ plot, y: position }, overlay, colours) {
   const { ctx, bbox } = plot;
   const ratio = devicePixelRatio;
   ctx.save();
@@ -37,7 +37,7 @@ export function drawThresholds(plot, overlay, scale, colours) {
   ctx.textAlign = "left";
   ctx.textBaseline = "alphabetic";
   for (const threshold of overlay.thresholds) {
-    const y = Math.round(plot.valToPos(threshold.value, scale, true));
+    const y = Math.round(position(threshold.value));
     if (y < bbox.top || y > bbox.top + bbox.height) continue;
     ctx.strokeStyle = colours.limit;
     ctx.lineWidth = 1.5 * ratio;
@@ -47,13 +47,13 @@ export function drawThresholds(plot, overlay, scale, colours) {
     write(ctx, threshold.text, bbox.left + 6 * ratio, y + below * ratio, colour, colours, ratio);
   }
   for (const span of overlay.spans) drawSpan(plot, span, colours, ratio);
-  for (const mark of overlay.marks ?? []) drawMark(plot, mark, scale, colours, ratio);
+  for (const mark of overlay.marks ?? []) drawMark(plot, mark, position, colours, ratio);
   ctx.restore();
 }
 
-function drawMark(plot, [ms, value], scale, colours, ratio) {
+function drawMark(plot, [ms, value], position, colours, ratio) {
   const { ctx, bbox } = plot;
-  const [x, y] = [plot.valToPos(ms, "x", true), within(bbox, plot.valToPos(value, scale, true))];
+  const [x, y] = [plot.valToPos(ms, "x", true), within(bbox, position(value))];
   if (x < bbox.left || x > bbox.left + bbox.width) return;
   ctx.setLineDash([]);
   ctx.lineWidth = 2 * ratio;

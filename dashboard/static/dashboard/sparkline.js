@@ -29,7 +29,8 @@ export class Sparkline {
     let [low, high] = this.threshold === null ? [Infinity, -Infinity] : [this.threshold, this.threshold];
     for (const [, value] of shown) { low = Math.min(low, value); high = Math.max(high, value); }
     const x = (ms) => (1000 * (1 - (now - ms) / HOUR)).toFixed(1);
-    const y = (value) => (high > low ? 92 - (84 * (value - low)) / (high - low) : 50).toFixed(1);
+    // Halves, since the difference of two values may be infinite.
+    const y = (value) => (high > low ? 92 - 84 * ((value / 2 - low / 2) / (high / 2 - low / 2)) : 50).toFixed(1);
     let d = `M${x(shown[0][0])} ${y(shown[0][1])}`;
     for (const [ms, value] of shown.slice(1)) d += this.stepped ? `H${x(ms)}V${y(value)}` : `L${x(ms)} ${y(value)}`;
     this.path.setAttribute("d", d);
