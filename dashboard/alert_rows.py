@@ -47,7 +47,7 @@ class AlertRow(NamedTuple):
     unit: str
     incident_size: int = 1  # alerts of the row
     children: Sequence["AlertRow"] = ()
-    incident_open: bool = False  # whether other alerts of its incident are open
+    incident_open: bool = False  # whether the alert is resolved and others of its incident are open
     cover: CoveringSilence | None = None  # the silence that covers the alert now
 
     @property
@@ -223,7 +223,7 @@ def with_children(
     """Return a row for each head, with the other alerts of its incident as children."""
 
     def row_of(alert: Alert, size: int = 1, children: Sequence[AlertRow] = ()) -> AlertRow:
-        is_open = alert.incident_id in still_open
+        is_open = alert.status == Status.RESOLVED and alert.incident_id in still_open
         return AlertRow(alert, unit_of(alert), size, children, is_open, covers.get(alert.pk))
 
     rows = []
