@@ -15,7 +15,7 @@ from alerts.alert_values import read_current_values
 from alerts.history.trace import EvaluationTrace, trace_evaluation
 from alerts.models import Alert, AlertEvent, EventKind, Notice, RuleKind, Status
 from alerts.models.alerts import AlertQuerySet
-from alerts.silenced_alerts import silences_of
+from alerts.silenced_alerts import covering_silences, silences_of
 from alerts.visibility import may_change_silence
 from dashboard.alert_rows import AlertRow, display_name, drawn_threshold, rows_of
 from dashboard.views.devices import RANGES
@@ -124,7 +124,8 @@ def _trace(alert: Alert, caller: Caller) -> EvaluationTrace | None:
 
 def _related(alert: Alert, visible: AlertQuerySet) -> list[tuple[str, list[AlertRow]]]:
     """Return the newest alerts of the same incident, device and rule; each alert is listed once."""
-    listed, groups = {alert.pk}, []
+    listed: set[int] = {alert.pk}
+    groups: list[tuple[str, list[Alert]]] = []
     for title, relation in (("Same incident", "incident_id"), ("Same device", "device_id"), ("Same rule", "rule_id")):
         if getattr(alert, relation) is None:
             continue
@@ -133,8 +134,12 @@ def _related(alert: Alert, visible: AlertQuerySet) -> list[tuple[str, list[Alert
         related = list(newest.select_related("incident", "device")[:MAX_RELATED])
         listed.update(other.pk for other in related)
         if related:
-            groups.append((title, [AlertRow(other, "") for other in related]))  # no values, so no units
-    return groups
+            groups.append((title, related))
+    covers = covering_silences([other for _, related in groups for other in related])
+    # The rows show no values, and so no units.
+    return [
+        (title, [AlertRow(other, "", cover=covers.get(other.pk)) for other in related]) for title, related in groups
+    ]
 
 
 def _count_previous(alert: Alert, visible: AlertQuerySet) -> int:

@@ -56,6 +56,13 @@ def test_every_list_says_until_when_and_by_whom(client: Client, rule: Rule, aler
     assert "1 active silence : 1 of the open alerts is silenced." in overview.replace("silence:", "silence :")
 
 
+def test_related_alerts_are_shown_as_silenced(client: Client, rule: Rule, alert: Alert):
+    other = open_alert(rule, "room-8", "Room 8 is too warm")
+    silence()
+    page = client.get(f"/alerts/{other.alert_id}/").content.decode()
+    assert "Silence 1 h" in page and "silenced until" in text_of(page[page.index(">Same rule<") :])
+
+
 def test_alert_page_offers_to_end_the_silence_instead_of_another(client: Client, alert: Alert):
     path = f"/alerts/{alert.alert_id}/"
     assert "Silence 1 h" in client.get(path).content.decode()

@@ -34,12 +34,12 @@ async function loadExpected(overlay, metricsUrl, view) {
 }
 
 async function checkForUpdates() {
-  const { updatesUrl, alert, status } = head.dataset;
+  const { updatesUrl, alert, status, silenced } = head.dataset;
   const updates = document.hidden ? null : await refreshing(() => getJson(`${updatesUrl}?shown=${alert}`));
   if (updates) {
     showUnacknowledged(updates.unacknowledged);
     const current = updates.alerts[alert];
-    const hasChanged = current !== undefined && current.status !== status;
+    const hasChanged = current !== undefined && (current.status !== status || current.silenced !== silenced);
     const notice = document.getElementById("changed");
     if (hasChanged && notice.hidden) announce("This alert changed since the page was opened");
     notice.hidden = !hasChanged;
