@@ -4,7 +4,8 @@ const PREFIX = "telemetry_draft:";
 const MAX_AGE_MS = 7 * 86_400_000;
 const { user } = document.body.dataset;
 
-const keyOf = (form) => `${PREFIX}${user}:${location.pathname}:${form.dataset.draft}`;
+// With the query: links fill forms in, and a draft must not replace the device of another link.
+const keyOf = (form) => `${PREFIX}${user}:${location.pathname}${location.search}:${form.dataset.draft}`;
 const isChoice = (input) => input.type === "checkbox" || input.type === "radio";
 
 function inputsOf(form) {
