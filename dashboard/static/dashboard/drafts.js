@@ -4,8 +4,13 @@ const PREFIX = "telemetry_draft:";
 const MAX_AGE_MS = 7 * 86_400_000;
 const { user } = document.body.dataset;
 
-// With the query: links fill forms in, and a draft must not replace the device of another link.
-const keyOf = (form) => `${PREFIX}${user}:${location.pathname}${location.search}:${form.dataset.draft}`;
+const FILLED_IN = ["device", "group", "rule", "metric"]; // parameters of links that fill forms in
+
+/** Return the key of a form's draft. A draft must not replace the device of another link to the same form. */
+function keyOf(form) {
+  const filledIn = new URLSearchParams([...new URLSearchParams(location.search)].filter(([name]) => FILLED_IN.includes(name)));
+  return `${PREFIX}${user}:${location.pathname}?${filledIn}:${form.dataset.draft}`;
+}
 const isChoice = (input) => input.type === "checkbox" || input.type === "radio";
 
 function inputsOf(form) {
