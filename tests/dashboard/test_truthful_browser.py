@@ -10,7 +10,7 @@ from django.utils import timezone
 from playwright.sync_api import expect
 
 from alerts import silences
-from alerts.models import Rule, Silence
+from alerts.models import Alert, Rule, Silence
 from alerts.rules import lifecycle
 from metrics.models import Device
 from rest.caller import Caller
@@ -35,6 +35,11 @@ def hour_of_points(gateway: ApiClient) -> None:
 @pytest.fixture
 def rule(site: None) -> Rule:
     return lifecycle.create({"name": "Too warm", "metric_name": "temperature", "threshold_value": 2.0}, "user:mei")
+
+
+@pytest.fixture
+def alert(rule: Rule) -> Alert:
+    return open_alert(rule, "room-7", "Room 7 is too warm", minutes_ago=0)
 
 
 def expect_drawn(browser_page: BrowserPage) -> None:
@@ -101,8 +106,7 @@ def test_failed_refetch_keeps_the_chart_and_says_so(desktop: BrowserPage, hour_o
     desktop.console_errors.clear()
 
 
-def test_inbox_says_when_it_is_stale_and_ages_stop(rule: Rule, desktop: BrowserPage):
-    open_alert(rule, "room-7", "Room 7 is too warm", minutes_ago=0)
+def test_inbox_says_when_it_is_stale_and_ages_stop(alert: Alert, desktop: BrowserPage):
     sign_in(desktop, "/alerts/")
     desktop.page.route("**/alerts/updates/*", lambda route: route.abort())
     strap = desktop.page.locator("#strap")
@@ -155,8 +159,7 @@ def test_draft_survives_a_stopped_server_and_can_be_discarded(rule: Rule, deskto
     desktop.console_errors.clear()
 
 
-def test_note_leads_back_to_its_alert_after_a_lost_session(rule: Rule, desktop: BrowserPage):
-    alert = open_alert(rule, "room-7", "Room 7 is too warm")
+def test_note_leads_back_to_its_alert_after_a_lost_session(alert: Alert, desktop: BrowserPage):
     sign_in(desktop, f"/alerts/{alert.alert_id}/")
     desktop.page.locator("#note").fill("The door was open.")
     desktop.page.context.clear_cookies(name=re.compile("session"))
@@ -196,7 +199,7 @@ def long_names(gateway: ApiClient, rule: Rule) -> list[str]:
 
 
 @pytest.mark.parametrize("width", [PHONE["width"], DESKTOP["width"], 1920])
-def test_pages_with_long_names_fit_every_width(desktop: BrowserPage, long_names: list[str], width: int):
+def test_pages_with_long_names_fit_every_width(long_names: list[str], desktop: BrowserPage, width: int):
     desktop.page.set_viewport_size({"width": width, "height": 900})
     sign_in(desktop)
     for path in long_names:
