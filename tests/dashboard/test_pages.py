@@ -110,6 +110,8 @@ def test_recent_returns_last_hour_and_range_since_midnight_of_the_user(client: C
 def test_recent_returns_a_sparkline_for_every_metric(client: Client, gateway: ApiClient):
     points = [point("on", True), point("words", "so it is"), point("count", 3, seconds_ago=7200)]
     assert gateway.post("devices/d/telemetry/batch", {"data_points": points}).status == 200
+    # A zone in which the day began more than two hours ago.
+    client.cookies["telemetry_time_zone"] = "Etc/GMT-12" if timezone.now().hour < 12 else "UTC"
     sparklines = client.get("/recent/d/", {"metric": ["on", "words", "count", "unknown", "nul\0"]}).json()["metrics"]
     values = {
         name: (sparkline["values"], sparkline["low"], sparkline["high"]) for name, sparkline in sparklines.items()
