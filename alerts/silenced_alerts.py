@@ -14,7 +14,7 @@ from alerts.models.alerts import AlertQuerySet
 from alerts.silences import COVERS_SQL, list_active
 
 MAX_PAST_SILENCES = 50  # of one alert
-MAX_COUNTED = 2000  # open alerts, so that counting is fast in an alert storm
+MAX_COUNTED = 500  # open alerts, so that counting is fast in an alert storm
 # Of several silences the first one in the list of parameters covers an alert.
 _COVERING_SQL = f"""
 SELECT DISTINCT ON (a.id) a.id, s.id

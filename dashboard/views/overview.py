@@ -12,7 +12,7 @@ from django.views.decorators.http import require_safe
 
 from alerts.models import Alert, Status
 from alerts.notifications.retry_queue import find_failing_channels
-from alerts.silenced_alerts import count_silenced
+from alerts.silenced_alerts import MAX_COUNTED, count_silenced
 from alerts.silences import list_active
 from alerts.visibility import visible_silences
 from dashboard.device_overview import DeviceRow, DeviceSummary, device_rows, importance, worst_first
@@ -114,6 +114,7 @@ def _open_alerts(caller: Caller) -> dict[str, Any]:
         "worst": next(iter(worst), None),
         "silences_count": sum(silence.pk in visible for silence in active),
         "silenced_count": count_silenced(alerts, active) if counts.open else 0,
+        "silenced_of": MAX_COUNTED if counts.open.number > MAX_COUNTED else 0,
     }
 
 
