@@ -71,9 +71,7 @@ def delivery_status(delivery: Delivery) -> SafeString:
     parts = [format_html("{}", detail[:MAX_ERROR_LENGTH]) for detail in details]
     if is_retried(delivery):
         due_at = localtime(delivery.due_at)
-        parts.append(
-            format_html('next <time datetime="{}">{}</time>', due_at.isoformat(), f"{due_at:%H:%M}")
-        )
+        parts.append(format_html('next <time datetime="{}">{}</time>', due_at.isoformat(), f"{due_at:%H:%M}"))
     return (
         format_html("{} ({})", name, format_html_join(", ", "{}", ((part,) for part in parts)))
         if parts
