@@ -164,7 +164,8 @@ class TestManyDevices:
         assert "1 late, 2 online, 11,996 without data yet." in page
         assert "situation offline" in page
         listed = re.findall(r'<tr data-device="([^"]+)"', page)
-        assert listed[:5] == ["device-00043", "device-00045", "device-00044", "cold-room-07", "device-00042"]
+        assert listed[:3] == ["device-00043", "device-00045", "device-00044"]
+        assert set(listed[3:5]) == {"cold-room-07", "device-00042"}
         assert 'data-metric="temperature" data-kind' in page  # an online device is charted
 
     @pytest.mark.slow
