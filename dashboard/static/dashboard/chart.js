@@ -171,7 +171,7 @@ export class Chart {
   valueAxis(plot) {
     const scale = scaleOf(this.series[0]);
     const divisor = this.divisorOf(scale);
-    return { plot, y: (value) => positionOf(plot, value, scale, divisor) };
+    return { plot, y: (value) => placeOf(plot, value, scale, divisor) };
   }
 
   draw(window = this.window) {
@@ -199,7 +199,7 @@ export class Chart {
     for (const series of this.series) {
       const value = series.at(this.window.end) ?? lastIn(series, this.window);
       if (value === null) continue;
-      ends.push({ series, y: positionOf(this.plot, value, scaleOf(series), this.divisorOf(scaleOf(series))) });
+      ends.push({ series, y: placeOf(this.plot, value, scaleOf(series), this.divisorOf(scaleOf(series))) });
     }
     ends.sort((a, b) => a.y - b.y);
     for (let i = 1; i < ends.length; i++) ends[i].y = Math.max(ends[i].y, ends[i - 1].y + LABEL_GAP * ratio);
@@ -241,7 +241,7 @@ export class Chart {
   }
 }
 
-const positionOf = (plot, value, scale, divisor) => plot.valToPos(value / divisor, scale, true);
+const placeOf = (plot, value, scale, divisor) => plot.valToPos(value / divisor, scale, true);
 
 // One scale per unit; a scale needs a name even without a unit.
 const UNITLESS = "number";
