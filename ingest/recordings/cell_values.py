@@ -12,7 +12,7 @@ from ingest.wire.validate import MAX_INTEGER, InvalidPoint, check_value
 from metrics.storage.format.codec import Kind
 from rest.json_names import unique_names
 
-_BOOLEANS = {"true": True, "false": False, "t": True, "f": False, "yes": True, "no": False, "1": True, "0": False}
+BOOLEANS = {"true": True, "false": False, "t": True, "f": False, "yes": True, "no": False, "1": True, "0": False}
 _NO_VALUES = {"nan", "null", "none", "n/a", "na", "-nan", "inf", "-inf", "+inf", "infinity", "-infinity"}
 EMPTY = "the cell is empty"
 
@@ -56,9 +56,9 @@ def _parse_cell(cell: str, kind: Kind) -> Any:
     if kind is Kind.NUMERIC:
         return _parse_number(cell)
     if kind is Kind.BOOLEAN:
-        if cell.lower() not in _BOOLEANS:
+        if cell.lower() not in BOOLEANS:
             raise ValueError(f"{_shown(cell)} is neither true nor false")
-        return _BOOLEANS[cell.lower()]
+        return BOOLEANS[cell.lower()]
     value: Any = cell
     if kind in (Kind.JSON, Kind.GEOLOCATION):
         try:
@@ -90,13 +90,20 @@ def infer_kind(cells: Sequence[str]) -> Kind:
     """Return the kind of a column: numeric if at least half of its values are numbers, else boolean or string."""
     filled = [cell.strip().lower() for cell in cells]
     filled = [cell for cell in filled if cell and cell not in _NO_VALUES]
-    numbers = sum(map(_is_number, filled))
+    numbers = sum(map(is_number, filled))
     if 2 * numbers >= len(filled):
         return Kind.NUMERIC
-    return Kind.BOOLEAN if _BOOLEANS.keys() >= set(filled) else Kind.STRING
+    return Kind.BOOLEAN if BOOLEANS.keys() >= set(filled) else Kind.STRING
 
 
-def _is_number(cell: str) -> bool:
+def is_empty(cell: str) -> bool:
+    """Return whether a cell has no value: it is empty, or says so."""
+    cell = cell.strip().lower()
+    return not cell or cell in _NO_VALUES
+
+
+def is_number(cell: str) -> bool:
+    """Return whether a cell is a plain number, also one that is rejected because it would be rounded."""
     try:
         _parse_number(cell)
     except ValueError as error:

@@ -16,14 +16,14 @@ from typing import BinaryIO, cast
 import pyarrow as pa
 import pyarrow.csv
 
+from ingest.recordings.encoding import Utf8Stream
+from ingest.recordings.errors import UnreadableRecording
+from ingest.recordings.file_format import DETECT_ALL, FileFormat, FormatOptions, detect_format
+
 BLOCK_SIZE = 1 << 20  # bytes of one read: about 30,000 rows of time and value
 MAX_ROW_SIZE = 8 << 20
 MAX_QUOTED_SIZE = 256 << 10  # the csv module rejects cells of half that size
 FINGERPRINT_SIZE = 64 << 10
-
-
-class UnreadableRecording(Exception):
-    """The file cannot be read, or not to its end. The message is one line."""
 
 
 @dataclass(slots=True)
@@ -47,7 +47,7 @@ class CsvBlock:
 class CsvSource:
     """A file that is read once, from the beginning to the end."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, options: FormatOptions = DETECT_ALL) -> None:
         self.name = "standard input" if path == "-" else Path(path).name
         try:
             self._raw: BinaryIO = sys.stdin.buffer if path == "-" else Path(path).open("rb")  # noqa: SIM115 - see close
@@ -58,36 +58,41 @@ class CsvSource:
         is_gzip = self._buffered.peek(2)[:2] == b"\x1f\x8b"
         self._file = cast(BinaryIO, gzip.GzipFile(fileobj=self._buffered) if is_gzip else self._buffered)
         self._consumed = 0
-        self._first_line = self._unread = b""
-        self._is_plain = not is_gzip
+        self._delimiter = ","
+        try:
+            self._text = Utf8Stream(self._file, options.encoding)
+        except (OSError, EOFError, zlib.error) as error:
+            raise self._broken(error) from None
 
     @property
     def part_read(self) -> float | None:
         """Return the part of the file that has been read, 0 to 1; None where the size is not known."""
-        if not self._size:
-            return None
-        offset = self._consumed if self._is_plain else self._raw.tell()
-        return min(1.0, offset / self._size)
+        return min(1.0, self._raw.tell() / self._size) if self._size else None
 
     @property
     def position(self) -> int:
         """Return the number of uncompressed bytes that have been read."""
         return self._consumed
 
-    def header(self) -> list[str]:
-        """Read the first line and return its cells."""
-        self._unread = b""
-        line = self._first_line = self._read(MAX_ROW_SIZE, whole_line=True)
-        text = line.decode("utf-8-sig", "surrogateescape")
-        return next(csv.reader(io.StringIO(text, newline="")), [])
+    @property
+    def encoding(self) -> str:
+        return self._text.encoding
 
-    def put_header_back(self) -> None:
-        """Let the first block begin with the first line, which is a row and not a header."""
-        self._unread = self._first_line.removeprefix(codecs.BOM_UTF8)
+    def detect_format(self, options: FormatOptions) -> FileFormat:
+        """Detect the format and skip to the first row. Raises UnreadableRecording."""
+        try:
+            found = detect_format(self._text.peek(), options)
+        except UnreadableRecording as error:
+            raise UnreadableRecording(f"{self.name}: {error}") from None
+        self._delimiter = found.delimiter
+        offset = 0
+        for _ in range(found.first_line - 1):
+            offset = self._text.peek().find(b"\n", offset) + 1 or len(self._text.peek())
+        self.skip(offset)
+        return found
 
     def skip(self, offset: int) -> None:
         """Continue at a later offset."""
-        self._unread = b""
         while self._consumed < offset and self._read(min(BLOCK_SIZE, offset - self._consumed)):
             pass
 
@@ -96,13 +101,13 @@ class CsvSource:
 
         Raises UnreadableRecording.
         """
-        pending = self._unread
+        pending = b""
         while True:
             data = self._read(BLOCK_SIZE)
             pending += data
             end = len(pending) if not data else find_row_end(pending)
             if end:
-                block = parse_block(pending[:end], width, line)
+                block = parse_block(pending[:end], width, line, self._delimiter)
                 pending = pending[end:]
                 block.end = self._consumed - len(pending)
                 line = block.end_line
@@ -112,13 +117,16 @@ class CsvSource:
             if not data:
                 return
 
-    def _read(self, size: int, whole_line: bool = False) -> bytes:
+    def _read(self, size: int) -> bytes:
         try:
-            data = self._file.readline(size) if whole_line else self._file.read(size)
+            data = self._text.read(size)
         except (OSError, EOFError, zlib.error) as error:
-            raise UnreadableRecording(f"{self.name} cannot be read any further: {error}") from None
+            raise self._broken(error) from None
         self._consumed += len(data)
         return data
+
+    def _broken(self, error: BaseException) -> UnreadableRecording:
+        return UnreadableRecording(f"{self.name} cannot be read any further: {error}")
 
     def close(self) -> None:
         self._file.close()
@@ -139,13 +147,13 @@ def find_row_end(data: bytes) -> int:
     return end
 
 
-def parse_block(data: bytes, width: int, line: int) -> CsvBlock:
+def parse_block(data: bytes, width: int, line: int, delimiter: str = ",") -> CsvBlock:
     """Parse whole rows; pyarrow reads regular blocks, and the csv module reads every other block row by row."""
-    block = parse_regular_block(data, width, line)
-    return block or parse_row_by_row(data.decode("utf-8", "surrogateescape"), width, line)
+    block = parse_regular_block(data, width, line, delimiter)
+    return block or parse_row_by_row(data.decode("utf-8", "surrogateescape"), width, line, delimiter)
 
 
-def parse_regular_block(data: bytes, width: int, line: int) -> CsvBlock | None:
+def parse_regular_block(data: bytes, width: int, line: int, delimiter: str = ",") -> CsvBlock | None:
     """Parse a block with one row of `width` cells in each line; return None for any other block."""
     names = [str(number) for number in range(width)]
     if data.startswith(codecs.BOM_UTF8) or data.count(b"\r") != data.count(b"\r\n"):
@@ -154,7 +162,7 @@ def parse_regular_block(data: bytes, width: int, line: int) -> CsvBlock | None:
         table = pyarrow.csv.read_csv(
             pa.BufferReader(data),
             pyarrow.csv.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=names),
-            pyarrow.csv.ParseOptions(newlines_in_values=True),
+            pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
             pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False),
         )
     except pa.ArrowInvalid:
@@ -166,9 +174,9 @@ def parse_regular_block(data: bytes, width: int, line: int) -> CsvBlock | None:
     return CsvBlock(columns, range(line, line + count), 0, line + count)
 
 
-def parse_row_by_row(text: str, width: int, line: int) -> CsvBlock:
+def parse_row_by_row(text: str, width: int, line: int, delimiter: str = ",") -> CsvBlock:
     """Parse any block with the csv module and note the malformed rows."""
-    reader = csv.reader(io.StringIO(text, newline=""))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     rows: list[list[str]] = []
     lines: list[int] = []
     malformed: list[tuple[int, str]] = []

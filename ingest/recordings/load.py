@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import tzinfo
+from datetime import timezone, tzinfo
 from pathlib import Path
 
 from ingest.pipeline import Receipt, accept
-from ingest.recordings.csv_source import CsvSource, UnreadableRecording, fingerprint
-from ingest.recordings.header import ColumnRoles, find_columns
+from ingest.recordings.csv_source import CsvSource, fingerprint
+from ingest.recordings.errors import UnreadableRecording
+from ingest.recordings.file_format import DETECT_ALL, FileFormat, FormatOptions
+from ingest.recordings.header import normalize
 from ingest.recordings.load_counts import LoadCounts
 from ingest.recordings.local_time import LocalTime
 from ingest.recordings.metric_definitions import RecordingDefinitions
@@ -36,6 +38,8 @@ class LoadOptions:
     until_now: bool = False
     batch: int = DEFAULT_BATCH_SIZE
     database: str = ""  # progress in another database does not count
+    format: FormatOptions = DETECT_ALL
+    has_stated_zone: bool = True  # else the header of the file may state an offset
 
     @property
     def is_stream(self) -> bool:
@@ -47,7 +51,7 @@ class LoadOptions:
         if self.is_stream:
             return ProgressFile(folder)
         file_hash = fingerprint(Path(self.path))
-        options = (self.device, self.metric, self.zone, self.until_now)
+        options = (self.device, self.metric, self.zone, self.until_now, self.format)
         return ProgressFile(folder, file_hash, *map(str, options), self.database)
 
 
@@ -62,6 +66,8 @@ class LoadResult:
     resumed_rows: int = 0  # rows that earlier runs had loaded
     is_repeated: bool = False  # shifted to the same times as an earlier load
     seconds: float = 0.0
+    format: FileFormat | None = None
+    encoding: str = "utf-8"
 
     @property
     def rate(self) -> float:
@@ -100,7 +106,7 @@ class RecordingLoad:
         options = self._options
         with tempfile.TemporaryDirectory() as folder:
             path = self._copy_stream(Path(folder)) if options.is_stream and options.until_now else options.path
-            source = CsvSource(path)
+            source = CsvSource(path, options.format)
             try:
                 return self._load(source, path)
             finally:
@@ -119,19 +125,20 @@ class RecordingLoad:
 
     def _load(self, source: CsvSource, path: str) -> LoadResult:
         progress_file = self._options.progress_file(self._folder)
-        roles, metric = self._columns(source)
+        file_format, metric = read_format_of(source, self._options)
         progress = progress_file.read()
         if progress.finished or not progress.end_line:
-            progress = LoadProgress(0, 1 if roles.headless else 2, *self._shift(path, progress))
+            progress = LoadProgress(0, file_format.first_line, *self._shift(path, progress))
             progress_file.write(progress)  # before the first point, so that a later run uses the same shift
         counts = LoadCounts.from_json(progress.counts) if progress.counts else LoadCounts()
         result = LoadResult(counts, progress, RecordingDefinitions())
         result.resumed_rows, result.is_repeated = counts.rows, self._is_repeated
+        result.format, result.encoding = file_format, source.encoding
         if progress.end:
             source.skip(progress.end)
-        local = LocalTime(self._options.zone)
+        local = local_time_of(file_format, self._options)
         local.restore(progress.clock)
-        reader = RowReader(roles, self._options.device, metric, local, progress.shift)
+        reader = RowReader(file_format, self._options.device, metric, local, progress.shift)
         self._started = time.monotonic()
         with ThreadPoolExecutor(1, "load") as pool:
             previous: _SubmittedPiece | None = None
@@ -144,22 +151,6 @@ class RecordingLoad:
         result.progress.finished = True
         progress_file.write(result.progress)
         return result
-
-    def _columns(self, source: CsvSource) -> tuple[ColumnRoles, str | None]:
-        """Return the roles of the columns, and the metric if it is not in a column."""
-        roles = find_columns(source.header())
-        if roles.headless:
-            source.put_header_back()
-        metric = self._options.metric
-        if self._options.device is None and roles.device is None:
-            raise UnreadableRecording("--device is needed: the file has no column device_id")
-        if metric is None and roles.metric is None:
-            if self._options.is_stream:
-                raise UnreadableRecording(
-                    "--metric is needed: a stream has no file name and this one has no column metric_name"
-                )
-            metric = Path(self._options.path).name.removesuffix(".gz").removesuffix(".csv")
-        return roles, metric
 
     def _shift(self, path: str, earlier: LoadProgress) -> tuple[int, int | None]:
         """Return (µs to add to all times, the newest time after that).
@@ -180,11 +171,11 @@ class RecordingLoad:
 
     def _span(self, path: str) -> tuple[int | None, int | None]:
         """Return the newest and the oldest time of the file."""
-        source = CsvSource(path)
+        source = CsvSource(path, self._options.format)
         try:
-            roles, metric = self._columns(source)
-            reader = RowReader(roles, self._options.device, metric, LocalTime(self._options.zone))
-            spans = [span for block in source.blocks(roles.width, 1) if (span := reader.span(block)) is not None]
+            file_format, metric = read_format_of(source, self._options)
+            reader = RowReader(file_format, self._options.device, metric, local_time_of(file_format, self._options))
+            spans = [span for block in source.blocks(reader.width, 1) if (span := reader.span(block)) is not None]
         finally:
             source.close()
         return max((newest for _, newest in spans), default=None), min((oldest for oldest, _ in spans), default=None)
@@ -217,6 +208,7 @@ class RecordingLoad:
     ) -> None:
         counts = result.counts
         counts.add_rejected(piece.rows.rejected)
+        counts.missing += piece.rows.missing
         if piece.receipt is not None:
             receipt = piece.receipt.result()
             counts.stored += receipt.accepted
@@ -228,3 +220,34 @@ class RecordingLoad:
             result.progress = piece.progress
             progress_file.write(piece.progress)
         self._on_progress(result, source.part_read)
+
+
+def read_format_of(source: CsvSource, options: LoadOptions) -> tuple[FileFormat, str | None]:
+    """Return the format of the file, and the metric if it is not in a column or in the header.
+
+    Raises UnreadableRecording if an option is missing or has no use.
+    """
+    file_format, metric = source.detect_format(options.format), options.metric
+    roles = file_format.roles
+    if options.device is None and roles.device is None:
+        raise UnreadableRecording("--device is needed: the file has no column device_id")
+    if roles.is_wide:
+        if metric is not None:
+            names = ", ".join(repr(column.metric) for column in roles.values)
+            raise UnreadableRecording(f"--metric is not accepted: the columns {names} are metrics (see --columns)")
+    elif metric is None and roles.device is not None and normalize(file_format.header[roles.device]) == "entity_id":
+        metric = "state"  # history of Home Assistant
+    elif metric is None and roles.metric is None:
+        if options.is_stream:
+            raise UnreadableRecording(
+                "--metric is needed: a stream has no file name and this one has no column metric_name"
+            )
+        metric = Path(options.path).name.removesuffix(".gz").removesuffix(".csv")
+    return file_format, metric
+
+
+def local_time_of(file_format: FileFormat, options: LoadOptions) -> LocalTime:
+    """Return the conversion of local times: the stated zone, else the offset in the header, else UTC."""
+    if file_format.offset is not None and not options.has_stated_zone:
+        return LocalTime(timezone(file_format.offset))
+    return LocalTime(options.zone)

@@ -30,11 +30,12 @@ class LoadCounts:
     def __init__(self) -> None:
         self.stored = 0
         self.rejected = 0
+        self.missing = 0  # rows or cells without a value
         self._reasons: dict[str, RejectedRows] = {}
 
     @property
     def rows(self) -> int:
-        return self.stored + self.rejected
+        return self.stored + self.rejected + self.missing
 
     def add_rejected(self, rows: Iterable[tuple[int, str, str]]) -> None:
         """Count rejected rows, given as (line, field, error)."""
@@ -55,11 +56,12 @@ class LoadCounts:
 
     def as_json(self) -> dict[str, Any]:
         reasons = {key: [reason.text, reason.count, reason.lines] for key, reason in self._reasons.items()}
-        return {"stored": self.stored, "rejected": self.rejected, "reasons": reasons}
+        return {"stored": self.stored, "rejected": self.rejected, "missing": self.missing, "reasons": reasons}
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> "LoadCounts":
         counts = cls()
         counts.stored, counts.rejected = document["stored"], document["rejected"]
+        counts.missing = document.get("missing", 0)
         counts._reasons = {key: RejectedRows(*reason) for key, reason in document["reasons"].items()}
         return counts

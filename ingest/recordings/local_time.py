@@ -21,6 +21,7 @@ class _RepeatedHour:
     day: int
     local: int
     is_second: bool
+    is_descending: bool = False  # the newest rows are first
 
 
 @dataclass
@@ -28,7 +29,8 @@ class LocalTime:
     """Converts local times to UTC.
 
     A time in an hour that occurs twice is in the first of the two until the times of its series step back, as
-    recorders write them. A time in the hour that clocks skip is an error.
+    recorders write them; if the newest rows are first, it is in the second of the two until the times step forward. A
+    time in the hour that clocks skip is an error.
     """
 
     zone: tzinfo
@@ -52,10 +54,11 @@ class LocalTime:
                 utc[positions] -= offset
                 continue
             series_of_rows = series()
+            directions = _Directions(column, series_of_rows)
             for position in positions.tolist():
                 if position not in column.errors:
                     key = series_of_rows[position] if series_of_rows is not None else None
-                    utc[position] = self._on_day_of_change(day, int(column.times[position]), key, position, column)
+                    utc[position] = self._on_day_of_change(day, key, position, column, directions)
         return utc
 
     def _offset_of_day(self, day: int) -> int | None:
@@ -73,7 +76,10 @@ class LocalTime:
             return 0
         return (offset or timedelta()) // _MICROSECOND
 
-    def _on_day_of_change(self, day: int, local: int, series: Hashable, position: int, column: TimeColumn) -> int:
+    def _on_day_of_change(
+        self, day: int, series: Hashable, position: int, column: TimeColumn, directions: "_Directions"
+    ) -> int:
+        local = int(column.times[position])
         first, second = self._offset(local, 0), self._offset(local, 1)
         if first == second:
             return local - first
@@ -83,19 +89,43 @@ class LocalTime:
         self.ambiguous += 1
         hour = self._repeated.get(series)
         if hour is None or hour.day != day:
-            hour = self._repeated[series] = _RepeatedHour(day, local, False)
-        hour.is_second = hour.is_second or local < hour.local
+            is_descending = directions.is_descending(series)
+            hour = self._repeated[series] = _RepeatedHour(day, local, is_descending, is_descending)
+        if hour.is_descending:
+            hour.is_second = hour.is_second and local <= hour.local
+        else:
+            hour.is_second = hour.is_second or local < hour.local
         hour.local = local
         return local - (second if hour.is_second else first)
 
     def state(self) -> list[Any]:
         """Return what `restore` needs to resume in the middle of a repeated hour."""
-        return [[series, hour.day, hour.local, hour.is_second] for series, hour in self._repeated.items()]
+        return [
+            [series, hour.day, hour.local, hour.is_second, hour.is_descending]
+            for series, hour in self._repeated.items()
+        ]
 
     def restore(self, state: Sequence[Any]) -> None:
-        for series, day, local, is_second in state:
+        for series, *hour in state:
             key = tuple(series) if isinstance(series, list) else series
-            self._repeated[key] = _RepeatedHour(day, local, is_second)
+            self._repeated[key] = _RepeatedHour(*hour)
+
+
+class _Directions:
+    """Whether the rows of a block have the newest first: per series, else of the whole block."""
+
+    def __init__(self, column: TimeColumn, series: Sequence[Hashable] | None) -> None:
+        self._steps: dict[Hashable, int] = {}
+        last: dict[Hashable, int] = {}
+        for position, time in enumerate(column.times.tolist()):
+            if position not in column.errors:
+                key = series[position] if series is not None else None
+                step = time - last.get(key, time)
+                self._steps[key] = self._steps.get(key, 0) + (step > 0) - (step < 0)
+                last[key] = time
+
+    def is_descending(self, series: Hashable) -> bool:
+        return (self._steps.get(series) or sum(self._steps.values())) < 0
 
 
 def find_zone(name: str) -> ZoneInfo:

@@ -1,11 +1,13 @@
 """Metric definitions for a recording: created if they are missing, with a retention that covers the oldest row."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from ingest.recordings.cell_values import infer_kind
+from ingest.recordings.errors import UnreadableRecording
+from ingest.recordings.number_format import looks_like_written_number
 from ingest.recordings.row_reader import RecordingRows
 from ingest.recordings.timestamps import DAY
 from ingest.wire.validate import MAX_UNIT_LENGTH
@@ -16,6 +18,21 @@ from metrics.storage.merge.retention_policies import DEFAULT_RETENTION_DAYS
 
 HEADROOM_DAYS = 30  # without it retention would delete the oldest points the next day
 SAMPLE_SIZE = 5000  # cells from which the kind of a column is inferred
+
+
+def refuse_written_numbers(name: str, cells: Sequence[str]) -> None:
+    """Raise UnreadableRecording if most cells are numbers in a form that was not read as numbers.
+
+    A metric of texts would later reject the numbers that devices send.
+    """
+    filled = [cell for cell in cells if cell.strip()]
+    written = [cell for cell in filled if looks_like_written_number(cell)]
+    if 2 * len(written) > len(filled):
+        raise UnreadableRecording(
+            f"metric {name}: values such as {written[0]!r} are numbers with commas or units that differ, and would be"
+            " stored as texts: --decimal , or --decimal . states what the comma is. To store texts, define the metric"
+            " as string first"
+        )
 
 
 class RecordingDefinitions:
@@ -54,8 +71,12 @@ class RecordingDefinitions:
         days = min(LONGEST_RETENTION_DAYS, max(DEFAULT_RETENTION_DAYS, needed + max(HEADROOM_DAYS, needed // 10)))
         definition = MetricDefinition.objects.filter(name=name).first()
         if definition is None:
-            kind = infer_kind([rows.cells[position] for position in positions[:SAMPLE_SIZE]])
+            cells = [rows.cells[position] for position in positions[:SAMPLE_SIZE]]
+            kind = infer_kind(cells)
+            if kind is Kind.STRING:
+                refuse_written_numbers(name, cells)
             unit = rows.contexts[0][positions[0]].strip() if rows.contexts[0] else ""
+            unit = unit.encode("utf-8", "ignore").decode()  # a row with bytes that are not text is rejected later
             MetricDefinition.objects.create(
                 name=name,
                 data_type=DataType[kind.name],

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.recordings.cell_values import parse_object, parse_value_column
+from ingest.recordings.cell_values import is_empty, parse_object, parse_value_column
 from ingest.recordings.csv_source import CsvBlock
-from ingest.recordings.header import ColumnRoles
+from ingest.recordings.file_format import ANNOTATIONS, FileFormat, join_times
+from ingest.recordings.header import ValueColumn
 from ingest.recordings.local_time import LocalTime
-from ingest.recordings.timestamps import Ints, parse_time_column
+from ingest.recordings.time_formats import to_iso
+from ingest.recordings.timestamps import Ints, TimeColumn, parse_time_column
 from ingest.wire.batch import Batch, Contexts, Group
 from ingest.wire.validate import InvalidPoint, check_name, check_unit
 from metrics.storage.format.codec import Kind
@@ -28,6 +30,7 @@ class RecordingRows:
     contexts: Sequence[Sequence[str]]  # cells of unit, tags and metadata; empty for a column that the file lacks
     lines: Sequence[int]
     rejected: list[tuple[int, str, str]] = field(default_factory=list)
+    missing: int = 0  # rows without a value, which are not stored and not rejected
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -59,51 +62,137 @@ def split_block(block: CsvBlock, max_rows: int) -> list[CsvBlock]:
     return pieces
 
 
+def interleave(parts: Sequence[RecordingRows]) -> RecordingRows:
+    """Return the rows of several columns of values, in the order of the file."""
+
+    def merge(columns: Sequence[Sequence[Any]]) -> list[Any]:
+        return [cell for cells in zip(*columns, strict=True) for cell in cells]
+
+    blank: Sequence[str] = [""] * len(parts[0])
+    contexts = [
+        merge([column or blank for column in columns]) if any(columns) else []
+        for columns in zip(*(part.contexts for part in parts), strict=True)
+    ]
+    return RecordingRows(
+        merge([part.devices for part in parts]),
+        merge([part.metrics for part in parts]),
+        np.repeat(parts[0].times, len(parts)),
+        merge([part.cells for part in parts]),
+        contexts,
+        merge([part.lines for part in parts]),
+    )
+
+
 class RowReader:
     """Reads the rows of one file. `device` and `metric` take precedence over its columns."""
 
     def __init__(
-        self, roles: ColumnRoles, device: str | None, metric: str | None, local: LocalTime, shift: int = 0
+        self, file_format: FileFormat, device: str | None, metric: str | None, local: LocalTime, shift: int = 0
     ) -> None:
-        self._roles, self._device, self._metric, self._local, self._shift = roles, device, metric, local, shift
+        self._format, self._roles = file_format, file_format.roles
+        self._device, self._metric, self._local, self._shift = device, metric, local, shift
         self._name_errors: dict[tuple[str, str], str | None] = {}
-        self.width = roles.width
+        self.width = self._roles.width
 
     def read(self, block: CsvBlock) -> RecordingRows:
         """Return the rows of a block with their times in UTC, after the shift."""
-        count, roles = len(block.lines), self._roles
-        devices = self._column(block, self._device, roles.device)
-        metrics = self._column(block, self._metric, roles.metric)
-        column = parse_time_column(block.columns[roles.time])
+        block = self._without_repeated_header(block)
+        column = self._times(block)
         times = self._local.to_utc(column, lambda: self._series(block))
-        rows = RecordingRows(
-            devices, metrics, times + self._shift, block.columns[roles.value],
-            [block.columns[index] if index is not None else [] for index in (roles.unit, roles.tags, roles.metadata)],
-            block.lines, [(line, "row", error) for line, error in block.malformed],
-        )  # fmt: skip
-        valid = np.ones(count, bool)
+        parts = [self._read_column(block, value, times + self._shift) for value in self._roles.values]
+        rows = interleave(parts) if len(parts) > 1 else parts[0]
+        valid = np.ones(len(rows), bool)
+        repeat = len(parts)
         for position, error in column.errors.items():
             rows.rejected.append((block.lines[position], "timestamp", error))
-            valid[position] = False
+            valid[position * repeat : (position + 1) * repeat] = False
+        rows.rejected += [(line, "row", error) for line, error in block.malformed]
         if self._device is None or self._metric is None:
             self._check_names(rows, valid)
-        rows.keep(valid)
+        missing = self._missing(rows, parts)
+        rows.missing = int((missing & valid).sum())
+        rows.keep(valid & ~missing)
         return rows
 
     def span(self, block: CsvBlock) -> tuple[int, int] | None:
         """Return the oldest and the newest time of a block, without the shift; None if it has no valid time."""
-        column = parse_time_column(block.columns[self._roles.time])
+        block = self._without_repeated_header(block)
+        column = self._times(block)
         times = self._local.to_utc(column, lambda: self._series(block))
         if column.errors:
             times = np.delete(times, list(column.errors))
         return (int(times.min()), int(times.max())) if len(times) else None
 
+    def _times(self, block: CsvBlock) -> TimeColumn:
+        return parse_time_column(to_iso(join_times(self._roles, block.columns), self._format.time_format))
+
+    def _read_column(self, block: CsvBlock, value: ValueColumn, times: Ints) -> RecordingRows:
+        roles, count = self._roles, len(block.lines)
+        cells, cell_units = self._format.numbers[value.index].convert(block.columns[value.index])
+        contexts: list[Sequence[str]] = [
+            block.columns[index] if index is not None else [] for index in (roles.unit, roles.tags, roles.metadata)
+        ]
+        if cell_units is not None and roles.unit is None:
+            contexts[0] = [unit or value.unit for unit in cell_units]
+        elif value.unit:
+            contexts[0] = [value.unit] * count
+        metric = self._metric if not roles.is_wide else value.metric
+        return RecordingRows(
+            self._column(block, self._device, roles.device),
+            self._column(block, metric, roles.metric),
+            times,
+            cells,
+            contexts,
+            block.lines,
+        )
+
+    def _missing(self, rows: RecordingRows, parts: Sequence[RecordingRows]) -> NDArray[np.bool_]:
+        """Return which rows have no value: a sentinel, or an empty or NaN cell where a row has several values."""
+        formats = [self._format.numbers[value.index] for value in self._roles.values]
+        missing = np.zeros(len(rows), bool)
+        if len(parts) > 1:
+            missing |= np.fromiter((is_empty(cell) for cell in rows.cells), bool, len(rows))
+        if any(number_format.missing for number_format in formats):
+            repeat = len(parts)
+            missing |= np.fromiter(
+                (formats[position % repeat].is_missing(cell) for position, cell in enumerate(rows.cells)),
+                bool,
+                len(rows),
+            )
+        return missing
+
+    def _without_repeated_header(self, block: CsvBlock) -> CsvBlock:
+        """Return the block without header rows, comments and empty rows, which some files repeat or end with."""
+        header, time = self._format.header, self._roles.time
+        name = None if self._roles.headless else header[time]
+        first = block.columns[0]
+        dropped = {
+            position
+            for position, (cell, start) in enumerate(zip(block.columns[time], first, strict=True))
+            if cell == name
+            or start in ANNOTATIONS
+            or (not cell.strip() and not any(column[position].strip() for column in block.columns))
+        }
+        if not dropped:
+            return block
+        kept = [position for position in range(len(block.lines)) if position not in dropped]
+        return CsvBlock(
+            [[column[position] for position in kept] for column in block.columns],
+            [block.lines[position] for position in kept],
+            block.end,
+            block.end_line,
+            block.malformed,
+        )
+
     def _series(self, block: CsvBlock) -> list[tuple[str, str]] | None:
         """Return (device, metric) of each row; None if all rows are of one series."""
-        if self._device is not None and self._metric is not None:
+        roles = self._roles
+        if self._device is not None and (self._metric is not None or roles.is_wide):
             return None
-        devices = self._column(block, self._device, self._roles.device)
-        return list(zip(devices, self._column(block, self._metric, self._roles.metric), strict=True))
+        devices = self._column(block, self._device, roles.device)
+        if roles.is_wide:
+            return [(device, "") for device in devices]
+        return list(zip(devices, self._column(block, self._metric, roles.metric), strict=True))
 
     @staticmethod
     def _column(block: CsvBlock, name: str | None, index: int | None) -> Sequence[str]:

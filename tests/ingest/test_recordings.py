@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from ingest.recordings import csv_source
 from ingest.recordings.cell_values import infer_kind, parse_value_column
-from ingest.recordings.csv_source import CsvSource, UnreadableRecording
-from ingest.recordings.header import find_columns
+from ingest.recordings.csv_source import CsvSource
+from ingest.recordings.errors import UnreadableRecording
+from ingest.recordings.header import ValueColumn, find_columns
 from ingest.recordings.local_time import LocalTime, find_zone
 from ingest.recordings.timestamps import parse_time_column
 from metrics.storage.format.codec import Kind
@@ -265,8 +266,9 @@ def test_line_over_the_size_limit_is_rejected(tmp_path: Path) -> None:
 
 def test_columns_are_found_by_name_in_any_order() -> None:
     roles = find_columns(["Value", "metric_name", "unit", "timestamp", "device_id", "tags"])
-    assert (roles.value, roles.metric, roles.unit, roles.time, roles.device, roles.tags) == (0, 1, 2, 3, 4, 5)
-    assert find_columns(["timestamp", "temperature"]).value == 1
+    assert (roles.metric, roles.unit, roles.time, roles.device, roles.tags) == (1, 2, 3, 4, 5)
+    assert roles.values == (ValueColumn(0),)
+    assert find_columns(["timestamp", "temperature"]).values == (ValueColumn(1),)
     assert find_columns(["2014-04-01 00:00:00", "1"]).headless
     for header in (["a", "b"], ["timestamp"], [], ["timestamp", "a", "b"]):
         with pytest.raises(UnreadableRecording, match="the header names no column of"):

@@ -12,9 +12,13 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError, ProgrammingError, connection
 
-from ingest.recordings.csv_source import UnreadableRecording
+from ingest.recordings.encoding import ENCODINGS, check_encoding
+from ingest.recordings.errors import UnreadableRecording
+from ingest.recordings.file_format import FormatOptions
 from ingest.recordings.load import DEFAULT_BATCH_SIZE, LoadOptions, LoadResult, RecordingLoad
 from ingest.recordings.local_time import find_zone
+from ingest.recordings.preview import describe_dialect, preview
+from ingest.recordings.time_formats import ORDERS
 from ingest.wire.validate import InvalidPoint, check_name
 from metrics.error_responses import EXPECTED_ERRORS
 from metrics.models import Device
@@ -29,8 +33,9 @@ BAR_INTERVAL = 0.1
 class Command(BaseCommand):
     help = (
         "Load a recording: a CSV file (also .gz, or - for standard input) with columns timestamp and value, and "
-        "optionally device_id, metric_name, unit, tags and metadata. A load that was stopped resumes; loading a file "
-        "twice changes nothing."
+        "optionally device_id, metric_name, unit, tags and metadata; or with a column of times and a column for each "
+        "metric, as loggers write it. Encoding, delimiter, header, dates and numbers are detected; --preview shows how "
+        "the file is read. A load that was stopped resumes; loading a file twice changes nothing."
     )
     requires_system_checks: list[str] = []
 
@@ -41,8 +46,17 @@ class Command(BaseCommand):
             "--metric", metavar="NAME", help="metric of all rows (default: the column metric_name, or the file name)"
         )
         parser.add_argument(
-            "--tz", metavar="ZONE", default="UTC", help="time zone of times without an offset, such as Europe/Berlin"
+            "--tz", metavar="ZONE", help="time zone of times without an offset, such as Europe/Berlin (default: UTC)"
         )
+        parser.add_argument("--preview", action="store_true", help="show how the file is read, and store nothing")
+        parser.add_argument("--columns", metavar="NAMES", default="", help="columns of values, separated by commas")
+        parser.add_argument(
+            "--missing", metavar="TEXT", action="append", default=[], help="value that means none: -999"
+        )
+        parser.add_argument("--encoding", metavar="NAME", help=f"one of {', '.join(ENCODINGS)} (default: detected)")
+        parser.add_argument("--delimiter", metavar="CHARACTER", help="such as ; or tab (default: detected)")
+        parser.add_argument("--decimal", choices=[".", ","], help="decimal separator (default: detected)")
+        parser.add_argument("--dates", choices=[*ORDERS], help="order of day and month (default: detected)")
         parser.add_argument("--now", action="store_true", help="shift all times so that the recording ends now")
         parser.add_argument(
             "--batch",
@@ -53,8 +67,11 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["preview"]:
+            self._preview(read_options(options, ""))
+            return
         check_database()
-        load_options = read_options(options)
+        load_options = read_options(options, database_identity())
         bar = ProgressBar(sys.stderr)
         try:
             if load_options.device is not None:
@@ -73,8 +90,15 @@ class Command(BaseCommand):
         bar.end()
         for line in summary(load_options, result):
             self.stdout.write(line)
-        if result.counts.rejected and not result.counts.stored:
-            raise CommandError("no row could be stored")
+        if not result.counts.stored:
+            raise CommandError("no row could be stored" if result.counts.rows else "the file has no rows")
+
+    def _preview(self, load_options: LoadOptions) -> None:
+        try:
+            for line in preview(load_options):
+                self.stdout.write(line)
+        except UnreadableRecording as error:
+            raise CommandError(str(error)) from None
 
 
 def batch_size(text: str) -> int:
@@ -97,11 +121,12 @@ def check_database() -> None:
         raise CommandError("the database has no tables yet: run `manage.py migrate` first", returncode=2) from None
 
 
-def read_options(options: dict[str, Any]) -> LoadOptions:
+def read_options(options: dict[str, Any], database: str) -> LoadOptions:
     """Return the options of the command line. Raises CommandError."""
     metric = options["metric"]
     try:
-        zone = find_zone(options["tz"])
+        zone = find_zone(options["tz"] or "UTC")
+        format_options = read_format(options)
         if options["device"] is not None:
             check_name(options["device"], "--device")
         if metric is not None:
@@ -110,8 +135,35 @@ def read_options(options: dict[str, Any]) -> LoadOptions:
         raise CommandError(f"{error.field}: {error.detail}", returncode=2) from None
     except ValueError as error:
         raise CommandError(f"--tz: {error}", returncode=2) from None
+    except UnreadableRecording as error:
+        raise CommandError(str(error), returncode=2) from None
     return LoadOptions(
-        options["file"], options["device"], metric, zone, options["now"], options["batch"], database_identity()
+        options["file"],
+        options["device"],
+        metric,
+        zone,
+        options["now"],
+        options["batch"],
+        database,
+        format_options,
+        has_stated_zone=options["tz"] is not None,
+    )
+
+
+def read_format(options: dict[str, Any]) -> FormatOptions:
+    """Return the options of the format. Raises UnreadableRecording."""
+    delimiter = options["delimiter"]
+    delimiter = {"tab": "\t", "\\t": "\t"}.get(delimiter, delimiter)
+    if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
+        raise UnreadableRecording("--delimiter: one character such as ; or the word tab is accepted")
+    return FormatOptions(
+        device=options["device"],
+        delimiter=delimiter,
+        decimal=options["decimal"],
+        dates=options["dates"],
+        encoding=options["encoding"] and check_encoding(options["encoding"]),
+        missing=frozenset(text.strip() for text in options["missing"]),
+        columns=tuple(name.strip() for name in options["columns"].split(",") if name.strip()),
     )
 
 
@@ -131,6 +183,12 @@ def summary(options: LoadOptions, result: LoadResult) -> list[str]:
     lines = [
         f"{source}: {counts.stored:,} points stored, {counts.rejected:,} rows rejected ({result.rate:,.0f} rows/s)"
     ]
+    if result.format is not None and (detected := describe_dialect(result.format, result.encoding)):
+        lines.append(f"  read as {detected}")
+    if result.format is not None and result.format.roles.ignored:
+        lines.append(f"  columns that are not loaded: {', '.join(result.format.roles.ignored)}")
+    if counts.missing:
+        lines.append(f"  {counts.missing:,} cells without a value")
     if result.resumed_rows:
         lines.append(f"  resumed after {result.resumed_rows:,} rows of an earlier run")
     if options.until_now and result.progress.newest is not None:
