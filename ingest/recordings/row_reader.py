@@ -163,12 +163,13 @@ class RowReader:
 
     def _without_repeated_header(self, block: CsvBlock) -> CsvBlock:
         """Return the block without header rows, comments and empty rows, which some files repeat or end with."""
-        header, time = self._format.header, self._roles.time
-        name = None if self._roles.headless else header[time]
-        first = block.columns[0]
+        times, first = block.columns[self._roles.time], block.columns[0]
+        name = None if self._roles.headless else self._format.header[self._roles.time]
+        if name not in times and "" not in times and (first is times or ANNOTATIONS.isdisjoint(first)):
+            return block
         dropped = {
             position
-            for position, (cell, start) in enumerate(zip(block.columns[time], first, strict=True))
+            for position, (cell, start) in enumerate(zip(times, first, strict=True))
             if cell == name
             or start in ANNOTATIONS
             or (not cell.strip() and not any(column[position].strip() for column in block.columns))

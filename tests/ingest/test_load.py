@@ -356,3 +356,89 @@ def test_missing_database_prints_one_line_with_a_hint(tmp_path: Path) -> None:
 def test_invalid_argument_prints_one_line(args: list[Any], message: str) -> None:
     with pytest.raises(CommandError, match=re.escape(message)):
         load(*args)
+
+
+# --- files of other products -------------------------------------------------------------------------
+
+
+def test_wide_file_defines_a_metric_for_each_column(tmp_path: Path) -> None:
+    first, second = recent_times(count=2)
+    path = tmp_path / "logger.csv"
+    path.write_bytes(
+        f"Station: hall\r\nZeit;Temp [°C];Feuchte (%)\r\n{first:%d.%m.%Y %H:%M:%S};21,5;40\r\n"
+        f"{second:%d.%m.%Y %H:%M:%S};;41,25\r\n".encode("cp1252")
+    )
+    output = load(path, "--device", "hall")
+    assert "logger.csv: 3 points stored, 0 rows rejected" in output
+    assert "read as cp1252, delimiter semicolon, decimal comma, dates day first" in output
+    assert "1 cells without a value" in output
+    assert (points("hall", "Temp").values.tolist(), points("hall", "Feuchte").values.tolist()) == ([21.5], [40, 41.25])
+    units = dict(MetricDefinition.objects.values_list("name", "unit"))
+    assert (units["Temp"], units["Feuchte"]) == ("°C", "%")
+
+
+def test_file_with_cr_line_ends_is_stored(tmp_path: Path) -> None:
+    rows = "".join(f"{moment:%Y-%m-%d %H:%M:%S},{number}\r" for number, moment in enumerate(recent_times()))
+    load(write_file(tmp_path, "timestamp,value\r" + rows), "--device", "d")
+    assert points("d", "made").values.tolist() == [*range(10)]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("timestamp,value\n", "the file has no rows"),
+        ("timestamp,value\n2026-13-01 00:00:00,1\n", "no row could be stored"),
+        ("", "it holds nothing"),
+        ("timestamp,value\n{now},high\n{now},n/a\n", None),
+    ],
+)
+def test_load_without_a_stored_point_fails_with_the_reason(tmp_path: Path, text: str, reason: str | None) -> None:
+    path = write_file(tmp_path, text.replace("{now}", format_local(datetime.now(UTC))))
+    if reason is None:
+        load(path, "--device", "d")
+        assert MetricDefinition.objects.get(name="made").data_type == "string"
+        return
+    with pytest.raises(CommandError, match=reason):
+        load(path, "--device", "d")
+    assert not MetricDefinition.objects.exists()
+
+
+def test_numbers_in_another_form_never_define_a_string_metric(tmp_path: Path) -> None:
+    rows = "".join(
+        f"{moment:%Y-%m-%d %H:%M:%S},{number} {unit}\n"
+        for number, (moment, unit) in enumerate(zip(recent_times(), ["kW", "W"] * 5, strict=True))
+    )
+    with pytest.raises(CommandError, match="numbers with commas or units that differ"):
+        load(write_file(tmp_path, "timestamp,value\n" + rows), "--device", "d")
+    assert not MetricDefinition.objects.exists()
+
+
+def test_preview_stores_and_defines_nothing(tmp_path: Path) -> None:
+    moment = recent_times(count=1)[0]
+    path = write_file(tmp_path, f"Time,hall (°C),note\n{moment:%Y-%m-%d %H:%M:%S},21.5,warm\n{moment},x,cold\n")
+    output = load(path, "--device", "hall", "--preview")
+    assert "'hall (°C)': metric hall in °C (numeric)" in output
+    assert "'note': not loaded" in output
+    assert f"  {moment:%Y-%m-%d %H:%M:%S} UTC  hall  hall  21.5 °C" in output
+    assert not MetricDefinition.objects.exists()
+    assert not Device.objects.exists()
+
+
+@pytest.mark.slow
+def test_interrupted_load_of_a_converted_file_resumes(tmp_path: Path, settings: Any) -> None:
+    start = datetime.now(UTC).replace(microsecond=0) - timedelta(days=3)
+    rows = "".join(f"{start + timedelta(seconds=number):%d.%m.%Y %H:%M:%S};{number},5\n" for number in range(60_000))
+    path = tmp_path / "long.csv"
+    path.write_bytes(("Zeit;Temp °C\n" + rows).encode("utf-16"))
+    options = LoadOptions(str(path), "d", "temp", ZoneInfo("UTC"), batch=5_000)
+    stops = iter([False] * 3 + [True])
+
+    def stop(result: LoadResult, part: float | None) -> None:
+        if next(stops, False):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        RecordingLoad(options, settings.DATA_DIR / "loads", stop).run()
+    result = RecordingLoad(options, settings.DATA_DIR / "loads").run()
+    assert result.counts.rejected == 0
+    assert points("d", "temp").values.tolist() == [number + 0.5 for number in range(60_000)]
