@@ -122,6 +122,19 @@ class ApiKeyScheme(OpenApiAuthenticationExtension):
         return [{"apiKey": []}, {"bearer": []}]
 
 
+class OptionalScheme(OpenApiAuthenticationExtension):
+    """The schemes of the other endpoints, for one that also answers anonymous callers."""
+
+    target_class = "telemetry_site.health_views.OptionalAuthentication"
+    name: list[str] = []
+
+    def get_security_definition(self, auto_schema: Any) -> list[dict[str, Any]]:
+        return []
+
+    def get_security_requirement(self, auto_schema: Any) -> list[dict[str, Any]]:
+        return [{"apiKey": []}, {"bearer": []}, {"session": []}, {}]
+
+
 class SessionLoginScheme(SessionScheme):
     """Session cookies in the schema."""
 

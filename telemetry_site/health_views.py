@@ -1,14 +1,25 @@
-"""Health endpoints, without authentication: they show no names and no secrets."""
+"""Health endpoints, without authentication: they show no names and no secrets.
+
+Anonymous callers of the detailed health get the status of each component and the rates that the requirements name.
+Reasons and internal figures, which tell how busy a site is and where it is weak, are for callers that may read.
+"""
 
 from typing import Any
 
 from django.conf import settings
+from django.db import DatabaseError
 from rest_framework import serializers
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from ingest.authentication import cached_caller, read_credential
 from metrics.storage.disk_space import is_disk_full
+from metrics.storage.errors import StorageUnavailable
+from rest.caller import caller_of
+from rest.errors import TelemetryError
 from rest.openapi import Tag, operation
 from rest.responses import ResponseSerializer
 from telemetry_site import health_checks
@@ -16,10 +27,32 @@ from telemetry_site.health_checks import DEGRADED, HEALTHY, UNHEALTHY, can_store
 
 
 class HealthEndpoint(APIView):
-    """Base class: no authentication and no permission."""
+    """Base class: no authentication and no permission is needed."""
 
     authentication_classes = ()
     permission_classes = ()
+
+
+class OptionalAuthentication(BaseAuthentication):
+    """Authentication by key, token or session; callers without a valid one are anonymous, since health is for all.
+
+    Keys and tokens that were valid lately are known while the database does not answer.
+    """
+
+    def authenticate(self, request: Request) -> tuple[Any, Any] | None:
+        credential = read_credential(request.headers.get("X-Api-Key"), request.headers.get("Authorization"))
+        if credential is not None:
+            is_cached, known = cached_caller(credential)
+            if is_cached:
+                return None if known is None else (known, None)
+        try:
+            for authentication in APIView.authentication_classes:
+                found = authentication().authenticate(request)
+                if found is not None:
+                    return found
+        except (APIException, TelemetryError, StorageUnavailable, DatabaseError):
+            pass
+        return None
 
 
 def _service_status(status: str) -> dict[str, Any]:
@@ -54,9 +87,12 @@ class HealthView(HealthEndpoint):
         return Response(_service_status(HEALTHY if is_healthy else UNHEALTHY), 200 if is_healthy else 503)
 
 
+PUBLIC_FIGURES = ("points_per_second", "avg_latency_ms", "error_rate")
+
+
 class ComponentAnswer(ResponseSerializer):
     status = serializers.ChoiceField([HEALTHY, DEGRADED, UNHEALTHY])
-    detail = serializers.CharField(help_text="Reason for the status.")
+    detail = serializers.CharField(required=False, help_text="Reason for the status; not for anonymous callers.")
 
 
 class ComponentsAnswer(ResponseSerializer):
@@ -87,6 +123,13 @@ class PerformanceAnswer(ResponseSerializer):
     points_waiting_here = serializers.IntegerField(help_text="Points in the write queue of this process.")
     sockets_here = serializers.IntegerField(help_text="Open WebSockets of this process.")
     redis = serializers.ChoiceField(["up", "down"])
+
+    def get_fields(self) -> dict[str, serializers.Field]:
+        """Mark the figures that anonymous callers do not get as optional."""
+        fields = super().get_fields()
+        for name, field in fields.items():
+            field.required = name in PUBLIC_FIGURES
+        return fields
 
 
 class DetailedHealthAnswer(HealthAnswer):
@@ -124,12 +167,15 @@ _EXAMPLE = {
 
 
 class DetailedHealthView(HealthEndpoint):
+    authentication_classes = (OptionalAuthentication,)
+
     @operation(
         "get_detailed_health",
         "Get the health of each component",
         tag=Tag.STATISTICS,
         description="200 if the service is healthy or degraded; 503 with the same body if points cannot be stored"
-        " or read.",
+        " or read. Anonymous callers get the status of each component without its reason, and of the figures"
+        f" {', '.join(PUBLIC_FIGURES)}.",
         response=DetailedHealthAnswer,
         also={503: DetailedHealthAnswer},
         response_example=_EXAMPLE,
@@ -138,9 +184,16 @@ class DetailedHealthView(HealthEndpoint):
     def get(self, request: Request) -> Response:
         health, performance = health_checks.run_checks()
         status = health_checks.overall(health)
-        components = {name: component._asdict() for name, component in health.items()}
+        components: dict[str, Any] = {name: component._asdict() for name, component in health.items()}
+        if not _may_read(request):
+            components = {name: {"status": component.status} for name, component in health.items()}
+            performance = {name: performance[name] for name in PUBLIC_FIGURES}
         body = _service_status(status) | {"components": components, "performance": performance}
         return Response(body, 503 if status == UNHEALTHY else 200)
+
+
+def _may_read(request: Request) -> bool:
+    return request.user.is_authenticated and caller_of(request.user).may_read(None)
 
 
 class AliveAnswer(ResponseSerializer):

@@ -97,7 +97,7 @@ def test_health_and_readiness_report_a_full_disk_until_points_are_stored(
         ready = anonymous.get("/readyz")
         assert (ready.status, ready.json["database"], ready.json["disk"]) == (503, "up", "full")
         assert (anonymous.get("/health").status, anonymous.get("/health").json["status"]) == (503, "unhealthy")
-        detailed = anonymous.get("/health/detailed")
+        detailed = admin.get("/health/detailed")
         assert detailed.status == 503
         assert detailed.json["components"]["data_ingestion"] == {
             "status": "unhealthy",
@@ -196,7 +196,7 @@ def fill(folder: Path) -> Path:
 def get(site: Site, path: str) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=10)
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers={"X-Api-Key": site.key})
         response = connection.getresponse()
         return response.status, response.read()
     except (OSError, http.client.HTTPException):

@@ -26,7 +26,7 @@ from telemetry_site import health_checks, lifespan
 from telemetry_site.health_checks import MAX_HEARTBEAT_AGE, MAX_MERGE_DELAY
 from telemetry_site.middleware.request_id import RequestIdMiddleware
 from telemetry_site.middleware.websocket_count import WebSocketCount
-from tests.conftest import ApiClient, ApiResponse, point
+from tests.conftest import ApiClient, ApiResponse, point, with_token
 from tests.prd.conftest import within_once
 from tests.telemetry_site.site_process import free_port, wait_until
 
@@ -64,8 +64,8 @@ def test_e6_us3_ac4_health_needs_no_authentication(anonymous: ApiClient) -> None
 # --- E6-US4 -----------------------------------------------------------------------------------------
 
 
-def test_e6_us4_ac1_every_component_has_a_status_and_a_reason(anonymous: ApiClient) -> None:
-    response = anonymous.get(DETAILED)
+def test_e6_us4_ac1_every_component_has_a_status_and_a_reason(admin: ApiClient) -> None:
+    response = admin.get(DETAILED)
     assert (response.status, response.json["status"]) == (200, "healthy")
     assert {component["status"] for component in response.json["components"].values()} == {"healthy"}
     assert all(component["detail"] for component in response.json["components"].values())
@@ -98,9 +98,33 @@ def test_e6_us4_ac4_detailed_health_answers_within_50_ms(admin: ApiClient) -> No
     within_once(0.05, lambda: admin.get(DETAILED), rounds=20)
 
 
-def test_detailed_health_shows_no_names_and_no_secrets(admin: ApiClient, anonymous: ApiClient) -> None:
+def test_detailed_health_shows_anonymous_callers_only_statuses_and_rates(
+    anonymous: ApiClient, device: ApiClient, reader: ApiClient, viewer: ApiClient
+) -> None:
+    for caller in (anonymous, device, ApiClient(anonymous.port, {"X-Api-Key": "tk_nobodys"})):
+        body = caller.get(DETAILED).json
+        assert list(body) == ["status", "service", "port", "version", "components", "performance"]
+        assert body["components"] == {name: {"status": "healthy"} for name in COMPONENTS}
+        assert list(body["performance"]) == ["points_per_second", "avg_latency_ms", "error_rate"]
+    for caller in (reader, viewer, with_token(viewer.port, "viewer")):
+        body = caller.get(DETAILED).json
+        assert all(component["detail"] for component in body["components"].values())
+        assert body["performance"]["redis"] == "up"
+
+
+def test_detailed_health_of_readers_is_complete_while_checks_are_slow(
+    reader: ApiClient, viewer: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health_checks, "CHECK_TIMEOUT", 0.0)
+    for caller in (viewer, with_token(viewer.port, "viewer"), reader):
+        body = caller.get(DETAILED).json
+        assert body["components"]["time_series_db"]["detail"] == "the database does not answer"
+        assert body["performance"]["commits"] is None
+
+
+def test_detailed_health_shows_no_names_and_no_secrets(admin: ApiClient, reader: ApiClient) -> None:
     admin.post("devices/pump_of_the_palace/telemetry", point("royal_pressure"))
-    text = anonymous.get(DETAILED).raw.decode()
+    text = reader.get(DETAILED).raw.decode()
     database = settings.DATABASES["default"]
     for name in ("pump", "royal", settings.SECRET_KEY, admin.headers["X-Api-Key"], str(database["HOST"]), "/tmp"):
         assert name not in text
@@ -163,11 +187,12 @@ def unhealthy_components(response: ApiResponse) -> dict[str, str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("fixture_name", ["no_database", "silent_database"])
 def test_health_without_database_is_503_within_seconds_and_names_it(
-    fixture_name: str, anonymous: ApiClient, request: pytest.FixtureRequest
+    fixture_name: str, reader: ApiClient, request: pytest.FixtureRequest
 ) -> None:
+    assert reader.get(DETAILED).status == 200  # the key is cached now
     request.getfixturevalue(fixture_name)
     started_at = time.monotonic()
-    response = anonymous.get(DETAILED)
+    response = reader.get(DETAILED)
     assert time.monotonic() - started_at < 2.5
     assert (response.status, response.json["status"]) == (503, "unhealthy")
     assert unhealthy_components(response) == dict.fromkeys(
