@@ -64,7 +64,7 @@ def build_alert(rule: Rule, device: Device, at: datetime | None = None, **fields
         "value": 97.5,
         "threshold": rule.threshold_value,
         "message": f"{rule.name} at {device.device_id}",
-        "evidence": {"values": [91.0, 97.5]},
+        "evidence": {"values": [{"timestamp": at.isoformat(), "value": 97.5, "breach": True}]},
         "triggered_at": at,
         "raised_at": at,
         "last_breach_at": at,
