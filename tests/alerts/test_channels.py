@@ -16,13 +16,13 @@ from django.utils import timezone
 
 from alerts.checks import check_actions_importable
 from alerts.models import AlertEvent, Channel, Delivery
-from alerts.notifications import channel_lifecycle, messages
+from alerts.notifications import builtin_actions, channel_lifecycle, messages
 from alerts.notifications.channels import apprise_, email
 from alerts.notifications.channels.transport import ChannelMessage, SendFailed
 from alerts.notifications.sender import Sender
 from metrics.models import DeviceGroup
 from rest.caller import OPERATORS
-from tests.alerts.factories import create_alerts, create_devices, create_notifying_rule
+from tests.alerts.factories import create_alerts, create_device, create_devices, create_notifying_rule
 from tests.alerts.receivers import Mailbox, WebhookReceiver, run_dripping_server, run_mail_server
 
 received_payloads: list[dict[str, Any]] = []
@@ -203,6 +203,25 @@ def test_send_notification_mails_admins_and_operators_of_visible_devices(mailbox
     delivery = deliver_alert("action", action="send_notification")
     assert (delivery.status, delivery.answer) == ("sent", "2 e-mails sent")
     assert mailbox.recipients == ["chief@example.com", "here@example.com"]
+
+
+def test_send_notification_mails_each_operator_the_alerts_of_visible_devices_only(mailbox: Mailbox) -> None:
+    users = get_user_model().objects
+    users.create_superuser("chief", "chief@example.com")
+    here = users.create_user("here", "here@example.com")
+    here.groups.add(Group.objects.get_or_create(name=OPERATORS)[0])
+    devices = [create_device("boiler", "site a"), create_device("pump", "site b"), create_device("valve", "site b")]
+    DeviceGroup.objects.get(name="site a").members.add(here)
+    alerts = create_alerts(create_notifying_rule(level="critical"), *devices)
+    fields = [messages.build_alert_fields(alert) for alert in alerts[::-1]]
+    fields[-1]["level"] = "warning"
+    title = "[CRITICAL] 3 devices: too hot"
+    payload = messages.build_payload("dlv_1", "alert.triggered", title, fields, timezone.now())
+    assert builtin_actions.send_notification(payload) == "2 e-mails sent"
+    texts = dict(zip(mailbox.recipients, mailbox.mails, strict=True))
+    assert "3 devices" in texts["chief@example.com"] and "pump" in texts["chief@example.com"]
+    assert "[WARNING] too hot at boiler" in texts["here@example.com"]
+    assert not any(word in texts["here@example.com"] for word in ("pump", "valve", "3 devices", "CRITICAL"))
 
 
 def test_apprise_message_has_the_title(receiver: WebhookReceiver) -> None:

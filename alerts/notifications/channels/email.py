@@ -38,14 +38,13 @@ class EmailChannel:
         return []
 
     def send(self, channel: Channel, message: ChannelMessage) -> SendReceipt:
-        return send_emails(channel.addresses, message)
+        return send_mails([build_mail(address, channel.addresses, message) for address in channel.addresses], message)
 
 
-def send_emails(addresses: Sequence[str], message: ChannelMessage, separately: bool = False) -> SendReceipt:
-    """Send a message to every address that has not accepted it in an earlier attempt. Raises SendFailed.
+def send_mails(mails: "Sequence[RecipientMail]", message: ChannelMessage) -> SendReceipt:
+    """Send the mails of a message to the recipients that have not accepted it earlier. Raises SendFailed.
 
-    Each recipient is a transaction of its own, so that one who is rejected does not stop the others. With `separately`,
-    recipients do not see each other's addresses.
+    Each recipient is a transaction of its own, so that one who is rejected does not stop the others.
     """
     if not settings.EMAIL_HOST:
         raise SendFailed(NOT_CONFIGURED, retry=False)
@@ -53,14 +52,13 @@ def send_emails(addresses: Sequence[str], message: ChannelMessage, separately: b
     failures: dict[str, RecipientFailure] = {}
     with Deadline(SEND_TIMEOUT) as deadline:
         backend = DeadlineBackend(deadline)
-        for address in addresses:
-            if address in message.accepted_by:
+        for mail in mails:
+            if mail.recipient in message.accepted_by:
                 continue
-            mail = _build_mail(address, [address] if separately else addresses, message)
             if failure := _send(backend, mail, deadline):
-                failures[address] = failure
+                failures[mail.recipient] = failure
             else:
-                accepted.append(address)
+                accepted.append(mail.recipient)
         with suppress(OSError):
             backend.close()
     if failures:
@@ -117,7 +115,8 @@ class _TlsSession(smtplib.SMTP_SSL, _Session):
         smtplib.SMTP_SSL.__init__(self, *args, **options)
 
 
-def _build_mail(address: str, shown: Sequence[str], message: ChannelMessage) -> RecipientMail:
+def build_mail(address: str, shown: Sequence[str], message: ChannelMessage) -> RecipientMail:
+    """Return the mail of a message to one address; `shown` are the addresses in its header."""
     headers = {"Message-ID": f"<{message.delivery_id}@telemetry>", "Idempotency-Key": message.delivery_id}
     subject = " ".join(message.title.split())[:MAX_SUBJECT_LENGTH]
     mail = RecipientMail(subject, message.text, None, shown, headers=headers)
