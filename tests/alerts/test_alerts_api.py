@@ -235,10 +235,10 @@ def test_actions_need_operate_scope_and_visible_alerts(
     )
 
 
-@pytest.mark.parametrize("alert_id", ["alt_0000000000000000", "a%00b"])
-def test_unknown_alert_returns_404(admin: ApiClient, alert_id: str):
-    assert admin.get(f"alerts/{alert_id}").status == 404
-    assert admin.call("PUT", f"alerts/{alert_id}/resolve", {}).status == 404
+@pytest.mark.parametrize(("alert_id", "status"), [("alt_0000000000000000", 404), ("a%00b", 400)])
+def test_unknown_alert_returns_404_and_invalid_id_400(admin: ApiClient, alert_id: str, status: int):
+    assert admin.get(f"alerts/{alert_id}").status == status
+    assert admin.call("PUT", f"alerts/{alert_id}/resolve", {}).status == status
 
 
 def test_alert_of_deleted_device_is_visible_without_group_restriction(reader: ApiClient, viewer: ApiClient):

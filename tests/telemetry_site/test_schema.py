@@ -55,7 +55,7 @@ def test_every_operation_has_id_summary_description_and_tag(operation: dict[str,
 
 @every_operation
 def test_every_operation_declares_its_authentication(operation: dict[str, Any]):
-    if operation.get("security", [{}]) != [{}]:
+    if {} not in operation.get("security", [{}]):  # with {}, anonymous callers are answered too
         assert {"401", "403", "429", "503"} <= set(operation["responses"])
         assert {"apiKey": []} in operation["security"]
     else:
