@@ -4,6 +4,7 @@ Anonymous callers of the detailed health get the status of each component and th
 Reasons and internal figures, which tell how busy a site is and where it is weak, are for callers that may read.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
@@ -29,7 +30,7 @@ from telemetry_site.health_checks import DEGRADED, HEALTHY, UNHEALTHY, can_store
 class HealthEndpoint(APIView):
     """Base class: no authentication and no permission is needed."""
 
-    authentication_classes = ()
+    authentication_classes: Sequence[type[BaseAuthentication]] = ()
     permission_classes = ()
 
 
