@@ -9,7 +9,8 @@ from typing import Any
 
 from django.db.models import BooleanField, Count, Exists, Func, Max, OuterRef, Q, QuerySet
 
-from alerts.models import Alert, Channel, Delivery, Notice, Route, Rule, Silence
+from alerts.models import Alert, AlertEvent, Channel, Delivery, EventKind, Notice, Route, Rule, Silence
+from alerts.notifications.incidents import describe_incident
 from metrics.models import Device
 from rest.caller import Caller
 from rest.errors import Forbidden
@@ -126,6 +127,24 @@ def narrow_routes(routes: Sequence[Route], caller: Caller) -> None:
     """Limit routes in memory, for a response, to the caller's groups."""
     for route in routes:
         route.device_groups = _visible_groups(route.device_groups, caller)
+
+
+def narrow_events(events: Sequence[AlertEvent], alert: Alert, caller: Caller) -> None:
+    """Limit the timeline of an alert in memory: the title of its incident counts the visible alerts only.
+
+    The stored title also counts the devices of other groups and may name one of these groups.
+    """
+    joined = [event for event in events if event.kind == EventKind.JOINED]
+    if caller.sees_all or not joined:
+        return
+    title = ""
+    if alert.incident is not None:
+        kind, _, name = alert.incident.cause.partition(":")
+        is_named = kind != "group" or _visible_groups([name], caller)
+        visible = Alert.objects.visible_to(caller).filter(incident=alert.incident)
+        title = describe_incident(visible, alert.incident.cause if is_named else "rule:")
+    for event in joined:
+        event.note = title
 
 
 def check_may_change_rule(rule: Rule, caller: Caller) -> None:

@@ -158,7 +158,7 @@ class Resource(GenericViewSet[Any]):
 
     def retrieve(self, request: Request, **names: Any) -> Response:
         if self.detail_serializer_class is not None:
-            return Response(self.detail_serializer_class(self.get_object()).data)
+            return Response(self.detail_serializer_class(self.get_object(), context=self.get_serializer_context()).data)
         return self.respond(self.get_object())
 
     def partial_update(self, request: Request, **names: Any) -> Response:

@@ -9,6 +9,7 @@ from rest_framework import serializers
 from alerts.api.filters import EXACT_TEXT, ChoicesFilter
 from alerts.models import Alert, AlertEvent, Level, Resolution, Status
 from alerts.models.alerts import AlertQuerySet
+from alerts.visibility import narrow_events
 from metrics.models import Device, DeviceGroup
 from rest.caller import Caller
 from rest.filters import BooleanFilter, FilterSet, SearchFilter, TextFilter, TimeFilter
@@ -74,6 +75,7 @@ class WholeAlertSerializer(AlertSerializer):
     @extend_schema_field(AlertEventSerializer(many=True))
     def get_timeline(self, alert: Alert) -> Any:
         latest = list(alert.events.order_by("-pk")[:MAX_TIMELINE_EVENTS])
+        narrow_events(latest, alert, caller(self.context["request"]))
         return AlertEventSerializer(latest[::-1], many=True).data
 
 

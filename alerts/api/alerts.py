@@ -219,7 +219,8 @@ class AlertResource(AlertingResource):
         if not changed and alert.status != unchanged_status:
             raise Conflict(f"{alert.alert_id} is {alert.status}: it cannot be {result}")
         message = f"is {result}" if changed else f"was already {result}; nothing was changed"
-        body = {"success": True, "message": f"{alert.alert_id} {message}", "alert": WholeAlertSerializer(alert).data}
+        whole = WholeAlertSerializer(alert, context=self.get_serializer_context())
+        body = {"success": True, "message": f"{alert.alert_id} {message}", "alert": whole.data}
         return Response(body)
 
 

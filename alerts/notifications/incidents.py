@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
-from django.db.models import Count, Exists, OuterRef, Q
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 
 from alerts import timeline
 from alerts.models import LEVEL_RANKS, Alert, EventKind, Incident, RuleKind
@@ -112,6 +112,13 @@ def build_incident_title(alerts: Sequence[Alert], cause: str, device_count: int 
     return f"{count} {'device' if count == 1 else 'devices'}{where}: {problem}{more}"[: 2 * NAME_LENGTH]
 
 
+def describe_incident(alerts: QuerySet[Alert], cause: str) -> str:
+    """Return the title of an incident with these alerts; one alert per rule and level is read for it."""
+    rows = alerts.order_by("rule_name", "level").distinct("rule_name", "level").select_related("rule")
+    device_count = alerts.order_by().aggregate(count=Count("device_name", distinct=True))["count"]
+    return build_incident_title(list(rows), cause, device_count)
+
+
 def _count_alerts(causes: AlertCauses) -> Counter[str]:
     return Counter(cause for alert_causes in causes.values() for cause in alert_causes)
 
@@ -180,14 +187,7 @@ def _save(assigned: Sequence[Alert], now: datetime) -> None:
         rows.update(incident=incident)
         incident.last_at = now
         if incident.began_at != now and rows.exclude(Exists(_SAME_IN_INCIDENT)).exists():
-            incident.title = _rebuild_title(incident)
+            incident.title = describe_incident(incident.alerts.all(), incident.cause)
         incident.save()
     titles = {alert.pk: incidents[pk].title for pk, alerts in members.items() for alert in alerts}
     timeline.add_events(titles, EventKind.JOINED, timeline.NOTIFICATION_AUTHOR, now)
-
-
-def _rebuild_title(incident: Incident) -> str:
-    """Return the title of an incident; one alert per rule and level is enough for it."""
-    alerts = incident.alerts.order_by("rule_name", "level").distinct("rule_name", "level").select_related("rule")
-    device_count = incident.alerts.aggregate(count=Count("device_name", distinct=True))["count"]
-    return build_incident_title(list(alerts), incident.cause, device_count)

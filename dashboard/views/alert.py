@@ -16,7 +16,7 @@ from alerts.history.trace import EvaluationTrace, trace_evaluation
 from alerts.models import Alert, AlertEvent, EventKind, Notice, RuleKind, Status
 from alerts.models.alerts import AlertQuerySet
 from alerts.silenced_alerts import covering_silences, silences_of
-from alerts.visibility import may_change_silence
+from alerts.visibility import may_change_silence, narrow_events
 from dashboard.alert_rows import AlertRow, display_name, drawn_threshold, rows_of
 from dashboard.views.devices import RANGES
 from metrics.error_responses import EXPECTED_ERRORS
@@ -54,7 +54,7 @@ def alert_page(request: HttpRequest, alert_id: str) -> HttpResponse:
         "can_end_silence": row.cover is not None and may_change_silence(row.cover.silence, caller),
         "current": read_current_values([alert]).get(alert.pk) if alert.status != Status.RESOLVED else None,
         "trace": _trace(alert, caller),
-        "timeline": _timeline(alert, now),
+        "timeline": _timeline(alert, now, caller),
         "notifications": notices,
         "failing": _find_failing(notices),
         "related": _related(alert, visible),
@@ -87,9 +87,10 @@ class TimelineEntry(NamedTuple):
         return TIMELINE_ICONS[self.kind][1]
 
 
-def _timeline(alert: Alert, now: datetime) -> list[TimelineEntry]:
+def _timeline(alert: Alert, now: datetime, caller: Caller) -> list[TimelineEntry]:
     """Return the events of an alert and its silences, newest first; an alert without events was at least opened."""
     events = list(alert.events.order_by("-pk")[:MAX_EVENTS])
+    narrow_events(events, alert, caller)
     opened = AlertEvent(alert=alert, kind=EventKind.TRIGGERED, at=alert.triggered_at)
     entries = [
         TimelineEntry(event.at, event.kind, event.by, event.note, error=event.details.get("error", ""))

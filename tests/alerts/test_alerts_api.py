@@ -8,9 +8,9 @@ import pytest
 
 from alerts import alert_actions
 from alerts.models import Alert, AlertEvent, Incident, Resolution, Status
-from metrics.models import Device
-from tests.alerts.factories import NOON, create_alert, create_device, create_rule
-from tests.conftest import ApiClient
+from metrics.models import Device, DeviceGroup
+from tests.alerts.factories import NOON, build_alert, create_alert, create_device, create_devices, create_rule
+from tests.conftest import ApiClient, ApiResponse
 
 
 @pytest.fixture
@@ -246,3 +246,24 @@ def test_alert_of_deleted_device_is_visible_without_group_restriction(reader: Ap
     Device.objects.get(device_id="boiler").delete()
     assert reader.get(f"alerts/{alert.alert_id}").json["device_id"] == "boiler"
     assert viewer.get(f"alerts/{alert.alert_id}").status == 404
+
+
+def test_timeline_shows_the_incident_without_devices_of_other_groups(
+    viewer: ApiClient, reader: ApiClient, operator: ApiClient
+):
+    rule = create_rule()
+    own, hidden = create_devices(2, "site a", "own"), create_devices(5, "secret place", "hidden")
+    DeviceGroup.objects.get(name="secret place").devices.add(*own)
+    [alert, *_] = alert_actions.open_alerts([build_alert(rule, device) for device in [*own, *hidden]])
+    assert Incident.objects.get().title == "7 devices of secret place: Too hot"
+    path = f"alerts/{alert.alert_id}"
+
+    def joined(answer: ApiResponse) -> str:
+        body = answer.json.get("alert", answer.json)
+        return "".join(event["note"] for event in body["timeline"] if event["kind"] == "joined")
+
+    assert joined(reader.get(path)) == "7 devices of secret place: Too hot"
+    assert joined(viewer.get(path)) == "2 devices: Too hot"
+    assert joined(operator.call("PUT", f"{path}/acknowledge", {})) == "2 devices: Too hot"
+    page = viewer.get(f"/{path}/").raw.decode()
+    assert "2 devices: Too hot" in page and "secret" not in page and "7 devices" not in page

@@ -167,7 +167,7 @@ def test_flapping_alert_does_not_rename_its_incident(
     rule, [flapping, *others] = create_notifying_rule(), create_devices(7, "site a")
     create_alerts(rule, flapping, *others[:5])
     with monkeypatch.context() as patch:
-        patch.setattr(incidents, "_rebuild_title", None)
+        patch.setattr(incidents, "describe_incident", None)
         for _ in range(3):
             alert_actions.resolve(Alert.objects.filter(device=flapping), Resolution.RECOVERED, alert_actions.EVALUATOR)
             create_alerts(rule, flapping)
