@@ -15,7 +15,7 @@ class InvalidSubscription(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LiveSubscription:
-    """The series to send, and how often at most. None means all devices or metrics."""
+    """The series to send, and how often at most. None means all devices or metrics; an empty list is read as None."""
 
     devices: frozenset[str] | None
     metrics: frozenset[str] | None
@@ -40,10 +40,10 @@ class LiveSubscription:
 
 def _names(message: dict[str, Any], field: str) -> frozenset[str] | None:
     names = message.get(field)
-    if names is None:
+    if names is None or names == []:
         return None
     if not isinstance(names, list) or len(names) > MAX_NAMES:
-        raise InvalidSubscription(f"{field} must be a list of at most {MAX_NAMES} names, or null for all")
+        raise InvalidSubscription(f"{field} must be a list of at most {MAX_NAMES} names, or null or empty for all")
     if not all(isinstance(name, str) and len(name) <= MAX_NAME_LENGTH for name in names):
         raise InvalidSubscription(f"names in {field} must be texts of at most {MAX_NAME_LENGTH} characters")
     return frozenset(names)

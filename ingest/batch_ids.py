@@ -19,6 +19,13 @@ class BatchIdReused(RequestRejected):
         super().__init__(f"batch_id: {detail}", 409, [Rejection(0, "batch_id", detail)])
 
 
+class StoredBatch(NamedTuple):
+    """When a batch was stored, and the response to it."""
+
+    at: datetime
+    answer: dict[str, Any]
+
+
 class _EarlierBatch(NamedTuple):
     at: datetime
     digest: bytes | None  # None: stored by a version without digests
@@ -44,6 +51,12 @@ def find_answer(batch: Batch) -> dict[str, Any] | None:
 def is_batch_stored(device_id: str, batch_id: str) -> bool:
     """Return whether a batch with this id of this device was stored."""
     return _find_batch(device_id, batch_id) is not None
+
+
+def read_stored_batch(device_id: str, batch_id: str) -> StoredBatch | None:
+    """Return when a batch with this id of this device was stored, and its response; None if it is not known."""
+    earlier = _find_batch(device_id, batch_id)
+    return None if earlier is None else StoredBatch(earlier.at, earlier.answer)
 
 
 def _find_batch(device_id: str, batch_id: str | None) -> _EarlierBatch | None:

@@ -6,13 +6,15 @@ from typing import Any
 from celery.exceptions import OperationalError
 from django.conf import settings
 from rest_framework import serializers, status
-from rest_framework.exceptions import APIException
+from rest_framework.exceptions import APIException, NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from ingest.batch_ids import read_stored_batch
 from ingest.tasks import collect_host
 from metrics.storage.errors import StorageUnavailable
+from metrics.storage.merge.retention import BATCH_ID_RETENTION_DAYS
 from rest.caller import Scope
 from rest.openapi import Tag, operation
 from rest.permissions import caller
@@ -36,6 +38,45 @@ class CollectingSerializer(ResponseSerializer):
     message = serializers.CharField()
 
 
+class CollectionSerializer(ResponseSerializer):
+    snapshot_id = serializers.CharField()
+    device_id = serializers.CharField(help_text="Device of the site's own machine.")
+    collected_at = serializers.DateTimeField(help_text="Time the points were stored.")
+    points = serializers.IntegerField(help_text="Points that were stored.")
+    rejected = serializers.IntegerField(help_text="Points that were rejected.")
+
+
+class CollectionView(APIView):
+    def requested_devices(self, request: Request) -> list[str | None]:
+        return [settings.EMBEDDED.host_device_id()]
+
+    @operation(
+        "get_collection",
+        "Get a snapshot of the site's own machine",
+        tag=Tag.STATISTICS,
+        description="Returns what was stored of the snapshot with this `snapshot_id`. Its points are those of the"
+        " device around `collected_at`. 404 before the worker has stored it; ids are kept for"
+        f" {BATCH_ID_RETENTION_DAYS} days.",
+        response=CollectionSerializer,
+        errors=(404,),
+        response_example={
+            "snapshot_id": "snap_0123456789abcdef0123",
+            "device_id": "host",
+            "collected_at": "2025-12-18T10:00:00Z",
+            "points": 24,
+            "rejected": 0,
+        },
+    )
+    def get(self, request: Request, snapshot_id: str) -> Response:
+        device_id = settings.EMBEDDED.host_device_id()
+        stored = None if "\0" in snapshot_id else read_stored_batch(device_id, snapshot_id)
+        if stored is None:
+            raise NotFound(f"no snapshot {snapshot_id} is stored; ids are kept for {BATCH_ID_RETENTION_DAYS} days")
+        counts = {"points": stored.answer["ingested_count"], "rejected": stored.answer["failed_count"]}
+        names = {"snapshot_id": snapshot_id, "device_id": device_id, "collected_at": stored.at}
+        return Response(names | counts)
+
+
 class CollectView(APIView):
     scope_for_changes = Scope.OPERATE
 
@@ -44,7 +85,8 @@ class CollectView(APIView):
         "Take a snapshot of the site's own machine",
         tag=Tag.INGESTION,
         description="A worker immediately collects the metrics that the host collector collects every few seconds. The"
-        " points are in the journal under `snapshot_id`. Every request takes a new snapshot.",
+        " points are in the journal under `snapshot_id`, and `GET` with this id returns what was stored. Every request"
+        " takes a new snapshot.",
         response=CollectingSerializer,
         status=202,
         errors=(409,),

@@ -27,7 +27,7 @@ from ingest.json_endpoints import (
 from ingest.pipeline import NOT_ALLOWED, Receipt, accept_async
 from ingest.small_batches import store_small_batch
 from ingest.wire.batch import RequestRejected
-from metrics.api.latest_response import MAX_LOOKBACK, answer_latest
+from metrics.api.latest_response import LATEST_PARAMETERS, MAX_LOOKBACK, answer_latest
 from metrics.error_responses import EXPECTED_ERRORS, ErrorResponse, error_response
 from metrics.required_revision import REQUEST_HEADER, refresh_registry, response_headers, wait_until_current
 from metrics.storage.errors import DeviceDeleted
@@ -39,6 +39,7 @@ from rest.problem import SERVER_ERROR, problem
 from rest.rate_limit import check_caller
 from rest.request_context import Visit
 from rest.request_log import answered, begin, ended
+from rest.unknown_names import reject_unknown_parameters
 
 log = logging.getLogger(__name__)
 
@@ -197,7 +198,9 @@ async def _read_body(headers: dict[bytes, bytes], receive: Receive) -> bytes:
 async def _latest(sender: Caller, device_id: str, metric: str, scope: Scope) -> dict[str, Any]:
     if not sender.may_read(device_id):
         raise RequestRejected("this key may not read this device", 403)
-    seconds = parse_qs(scope["query_string"].decode("latin-1")).get("lookback", ["86400"])[-1]
+    query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    reject_unknown_parameters(query, LATEST_PARAMETERS)
+    seconds = query.get("lookback", ["86400"])[-1]
     if not seconds.isascii() or not seconds.isdigit() or not 0 < int(seconds) <= MAX_LOOKBACK:
         raise RequestRejected(f"lookback: whole seconds from 1 to {MAX_LOOKBACK} are accepted")
     lookback = timedelta(seconds=int(seconds))

@@ -84,7 +84,7 @@ def _bulk_response(receipt: Receipt) -> dict[str, Any]:
             "errors": [],
         }
     for number, rejection in enumerate(receipt.rejected):
-        device_id = rejection.device_id or receipt.groups[0].device_id
+        device_id = receipt.groups[0].device_id if rejection.device_id is None else rejection.device_id
         empty = {"success": False, "ingested_count": 0, "failed_count": 0, "total_count": 0, "errors": []}
         result = results.setdefault(device_id, empty)
         result["failed_count"] += 1

@@ -97,6 +97,7 @@ describe_single = operation(
     "ingest_point",
     "Store one point of a device",
     tag=Tag.INGESTION,
+    any_query=True,
     description="The response is sent after the commit. A point with the same metric and timestamp replaces the earlier"
     " point.",
     request={JSON: PointSerializer},
@@ -115,6 +116,7 @@ describe_batch = operation(
     "ingest_batch",
     "Store up to 1,000 points of a device",
     tag=Tag.INGESTION,
+    any_query=True,
     description="Invalid points are listed in `errors`, and all others are stored. If no point is valid, the response"
     " is 422. If `batch_id` was used for other points of this device, the response is 409 and the points are kept in"
     " the rejected inbox.",
@@ -133,6 +135,7 @@ describe_bulk = operation(
     "ingest_bulk",
     "Store points of many devices",
     tag=Tag.INGESTION,
+    any_query=True,
     description="At most 50,000 points in all. `results` holds the result of each device: some devices may fail while"
     " others are stored.",
     request={JSON: _BULK},
@@ -176,6 +179,7 @@ describe_snapshot = operation(
     "ingest_snapshot",
     "Store a snapshot of a host",
     tag=Tag.INGESTION,
+    any_query=True,
     description="The edge agent's snapshot, flat or nested (`metrics`): each value is a point of the device `node_id`."
     " Also available at `/api/telemetry/snapshot`.",
     request={JSON: _SNAPSHOT},
@@ -194,6 +198,7 @@ describe_events = operation(
     "ingest_events",
     "Store events",
     tag=Tag.INGESTION,
+    any_query=True,
     description="One event or an array of up to 1,000: `source` is the device, `type` the metric, `status` a tag.",
     request={JSON: _EVENTS},
     response=BatchReceipt,

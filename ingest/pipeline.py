@@ -299,7 +299,9 @@ class _BatchValidation:
         return "the device does not exist, and this site does not create devices automatically"
 
     def _rejections(self) -> list[Rejection]:
-        name_devices = len(self.batch.groups) > 1 or any(rejection.device_id for rejection in self.batch.rejected)
+        name_devices = len(self.batch.groups) > 1 or any(
+            rejection.device_id is not None for rejection in self.batch.rejected
+        )
         rejections = []
         for group in self.batch.groups if self.causes else ():
             device_id = group.device_id if name_devices else None

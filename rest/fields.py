@@ -1,16 +1,20 @@
 """Serializer fields that several resources share."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
+from django.db import models
+from django.utils.datastructures import MultiValueDict
 from rest_framework import serializers
 
 from rest.names import NAME_LENGTH
+from rest.unknown_names import reject_unknown_fields
 
 MAX_TAGS = 100
 MAX_METADATA_BYTES = 16 * 1024
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -81,10 +85,28 @@ class MetadataField(serializers.DictField):
         return metadata
 
 
+class BooleanField(serializers.BooleanField):
+    """true or false: a JSON boolean in a body, one of these words (or 1 and 0) in a query string."""
+
+    default_error_messages = {"invalid": "must be a boolean: true or false"}
+
+    def to_internal_value(self, data: Any) -> bool:
+        if isinstance(data, bool):
+            return data
+        is_text = isinstance(data, str) and isinstance(getattr(self.root, "initial_data", None), MultiValueDict)
+        if not is_text or data.lower() not in _BOOLEANS:
+            self.fail("invalid")
+        return _BOOLEANS[data.lower()]
+
+
 class StrictSerializer(serializers.Serializer[Any]):
     """Rejects unknown fields, each by name."""
 
-    def validate(self, attributes: dict[str, Any]) -> dict[str, Any]:
-        if unknown := sorted(set(map(str, self.initial_data)) - set(self.fields)):
-            raise serializers.ValidationError(dict.fromkeys(unknown, "is not a known field"))
-        return attributes
+    serializer_field_mapping = serializers.ModelSerializer.serializer_field_mapping | {
+        models.BooleanField: BooleanField
+    }
+
+    def to_internal_value(self, data: Any) -> Any:
+        if self.root is self and isinstance(data, Mapping):
+            reject_unknown_fields(data, self.fields)
+        return super().to_internal_value(data)

@@ -13,7 +13,7 @@ import django_filters
 from django.db.models import Q, QuerySet
 from rest_framework import serializers
 
-from rest.fields import ChoiceField
+from rest.fields import BooleanField, ChoiceField
 
 
 class TextFilter(django_filters.Filter):
@@ -21,7 +21,7 @@ class TextFilter(django_filters.Filter):
 
 
 class BooleanFilter(django_filters.Filter):
-    field_class = serializers.BooleanField
+    field_class = BooleanField
 
     def __init__(self, *lookup: str, **options: Any) -> None:
         super().__init__(

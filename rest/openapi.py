@@ -6,8 +6,9 @@ described once, as components, and referred to by their status.
 
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
+from functools import wraps
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.plumbing import force_instance
@@ -16,6 +17,7 @@ from rest_framework import serializers
 
 from rest.names import NAME_LENGTH
 from rest.problem import problem
+from rest.unknown_names import reject_unknown_parameters
 
 F = TypeVar("F", bound=Callable[..., Any])
 JSON = "application/json"
@@ -42,7 +44,11 @@ class Tag(Enum):
 # Responses without a body of their own: status, name of the component, description.
 SHARED_RESPONSES = {
     304: ("NotModified", "The state named in `If-None-Match` is current."),
-    400: ("BadRequest", "A parameter or the body is invalid; `errors` names the fields and what is accepted."),
+    400: (
+        "BadRequest",
+        "The request cannot be read, a required value is missing, or a value is not accepted by itself; `errors` names"
+        " the fields and what is accepted.",
+    ),
     401: ("Unauthorized", "The request has no valid API key, token or session."),
     403: ("Forbidden", "The caller lacks the required scope or access to the device."),
     404: ("NotFound", "The object does not exist or is not visible to the caller."),
@@ -57,7 +63,8 @@ SHARED_RESPONSES = {
     415: ("UnsupportedMediaType", "The Content-Type or Content-Encoding of the body is not supported."),
     422: (
         "UnprocessableContent",
-        "The request is well-formed but invalid or exceeds a limit; `errors` names the fields.",
+        "Each value is accepted by itself, but not together with the others or with what is stored; a parameter or"
+        " field is unknown; or a limit is exceeded. `errors` names the fields and what is accepted.",
     ),
     428: ("PreconditionRequired", "The change requires the header `If-Match`."),
     429: ("TooManyRequests", "Too many requests: retry after `Retry-After` seconds."),
@@ -76,6 +83,7 @@ _PATH: dict[str, tuple[str, dict[str, Any], Any]] = {  # path parameter: (descri
     "name": ("Name of the device group.", {"maxLength": NAME_LENGTH}, "site a"),
     "deletion_id": ("Deletion ID.", {}, "del_0123456789abcdef0123"),
     "number": ("Number of the row.", {"minimum": 1}, 7),
+    "snapshot_id": ("Snapshot ID.", {}, "snap_0123456789abcdef0123"),
     "export_id": ("Export ID.", {}, "exp_0123456789abcdef0123"),
     "rule_id": ("Alert rule ID.", {}, "rule_0123456789abcdef"),
     "version": ("Version number.", {"minimum": 1}, 1),
@@ -115,26 +123,41 @@ def operation(
     response_example: Any = None,
     etag: bool = False,
     public: bool = False,
+    any_query: bool = False,
 ) -> Callable[[F], F]:
-    """Describe a method of a view.
+    """Describe a method of a view, and reject query parameters that the description does not have.
 
     name              operation ID: a verb and a noun in snake case
     response          body of success: a serializer (class, or instance with many=True) or a JSON schema; None: no body
     request           request body, likewise
     query             serializer of the query parameters; `parameters` are filters, headers and others
-    errors            statuses besides the implied ones: 401, 403, 429 and 503 unless it is public, 400 with parameters
-                      or a body, 413 and 415 with a body, 304 or 412 with an ETag
+    errors            statuses besides the implied ones: 401, 403, 422, 429 and 503 unless it is public, 400 with
+                      parameters or a body, 413 and 415 with a body, 304 or 412 with an ETag
     also              responses of other statuses, with a body of their own
     request_example   example of the body, or {parameter: value} without a body
     response_example  example of the response body
     etag              has an ETag: GET supports If-None-Match, changes support If-Match
     public            needs no authentication
+    any_query         ignores unknown query parameters: devices in the field may append their own to what they send
     """
 
+    accepted = _parameter_names(query, parameters)
+
     def describe(method: F) -> F:
+        @wraps(method)
+        def checked(view: Any, request: Any, *arguments: Any, **names: Any) -> Any:
+            if not (public or any_query):
+                reject_unknown_parameters(request.query_params, accepted)
+            return method(view, request, *arguments, **names)
+
+        checked.kwargs = dict(getattr(method, "kwargs", {}))  # type: ignore[attr-defined]  # drf-spectacular's
+        return document(cast(F, checked))
+
+    def document(method: F) -> F:
         method_name, repeatable = _METHODS.get(method.__name__, "post"), hasattr(method, "idempotent")
         statuses = {*errors} | (set() if public else {401, 403, 429, 503})
         statuses |= {400} if query or parameters or request else set()
+        statuses |= set() if public or any_query else {422}
         statuses |= {413, 415} if request else set()
         statuses |= {400, 409, 422} if repeatable else set()
         statuses |= {"get": {304}, "post": set()}.get(method_name, {412}) if etag else set()
@@ -157,6 +180,17 @@ def operation(
         )(method)
 
     return describe
+
+
+def _parameter_names(query: Any, parameters: Sequence[Any]) -> list[str]:
+    """Return the names of all query parameters of an operation."""
+    names: list[str] = []
+    for parameter in [*([query] if query else ()), *parameters]:
+        if isinstance(parameter, OpenApiParameter):
+            names += [parameter.name] if parameter.location == OpenApiParameter.QUERY else []
+        else:
+            names += force_instance(parameter).fields
+    return names
 
 
 def etag_header(status: int = 200) -> OpenApiParameter:

@@ -11,6 +11,8 @@ from django.db.models import Field, Model, Q, QuerySet
 from rest_framework import serializers
 from rest_framework.request import Request
 
+from rest.errors import InvalidField
+
 MAX_LIMIT = 1000
 DEFAULT_LIMIT = 100
 COUNT_LIMIT = 10_000  # for lists that are too long to be counted for each page
@@ -30,7 +32,7 @@ class PageQuerySerializer(serializers.Serializer[Any]):
 
     def validate(self, attributes: dict[str, Any]) -> dict[str, Any]:
         if attributes["cursor"] is not None and attributes["offset"]:
-            raise serializers.ValidationError({"cursor": "cannot be combined with offset"})
+            raise InvalidField("cursor", "cannot be combined with offset")
         return attributes
 
 

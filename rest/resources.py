@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeVar
 
 from django.db import IntegrityError, transaction
 from django.db.models import Model, QuerySet
-from drf_spectacular.utils import extend_schema_serializer, extend_schema_view
+from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers, status
 from rest_framework.exceptions import APIException, NotFound
 from rest_framework.metadata import SimpleMetadata
@@ -55,24 +55,16 @@ def get_row(queryset: QuerySet[Any], message: str = "{} is not known", **lookup:
     return row
 
 
-def validate_body(
-    serializer: Any, invalid_status: int = status.HTTP_422_UNPROCESSABLE_ENTITY, prefix: str | None = None
-) -> dict[str, Any]:
+def validate_body(serializer: Any, prefix: str | None = None) -> dict[str, Any]:
     """Return the validated fields of a body, or of the object in its field `prefix`.
 
-    Raises ValidationError, with all invalid fields, of this status.
+    Raises ValidationError with all invalid fields, InvalidFields for unknown ones.
     """
     if not serializer.is_valid():
         errors = dict(serializer.errors)
-        raise _invalid(errors if prefix is None else {prefix: errors}, invalid_status)
+        raise serializers.ValidationError(errors if prefix is None else {prefix: errors})
     fields: dict[str, Any] = serializer.validated_data
     return fields
-
-
-def _invalid(errors: dict[str, Any], invalid_status: int) -> serializers.ValidationError:
-    error = serializers.ValidationError(errors)
-    error.status_code = invalid_status
-    return error
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +98,6 @@ class Resource(GenericViewSet[Any]):
     cacheable      the ETag covers everything a GET returns, so If-None-Match is supported
     read_scope     scope that reads need; by default any caller that may read points
     write_scope    scope that changes need, by default `admin`; `action_scopes` has the exceptions
-    invalid_status status of a response to an invalid body
     unique_error   (field, message) when another request stores the same name first; None for names that may repeat
     """
 
@@ -122,7 +113,6 @@ class Resource(GenericViewSet[Any]):
     read_scope: ClassVar[str | None] = None
     write_scope: ClassVar[str | None] = "admin"
     action_scopes: ClassVar[Mapping[str, str]] = {}
-    invalid_status: ClassVar[int] = status.HTTP_400_BAD_REQUEST
     unique_error: ClassVar[tuple[str, str] | None] = ("name", "is taken")
     not_found_message: ClassVar[str] = "{} is not known"
     detail_serializer_class: ClassVar[type[serializers.BaseSerializer[Any]] | None] = None
@@ -235,7 +225,7 @@ class Resource(GenericViewSet[Any]):
         return get_row(queryset, self.not_found_message, **{self.lookup_field: value})
 
     def validate(self, serializer: serializers.BaseSerializer[Any]) -> dict[str, Any]:
-        return validate_body(serializer, self.invalid_status)
+        return validate_body(serializer)
 
     @contextmanager
     def saving(self) -> Iterator[None]:
@@ -246,7 +236,7 @@ class Resource(GenericViewSet[Any]):
         except IntegrityError:
             if self.unique_error is None:
                 raise
-            raise _invalid(dict([self.unique_error]), self.invalid_status) from None
+            raise serializers.ValidationError(dict([self.unique_error])) from None
 
     def respond(self, row: Any, code: int = status.HTTP_200_OK) -> Response:
         body = self.represent([row])[0]
@@ -259,9 +249,9 @@ def describe(tag: Tag, **actions: Action) -> Callable[[R], R]:
     """Describe the standard actions of a resource in OpenAPI."""
 
     def decorate(resource: R) -> R:
-        return extend_schema_view(**{name: _operation(resource, tag, name, actions[name]) for name in actions})(
-            resource
-        )
+        for name, action in actions.items():
+            setattr(resource, name, _operation(resource, tag, name, action)(getattr(resource, name)))
+        return resource
 
     return decorate
 
@@ -269,8 +259,6 @@ def describe(tag: Tag, **actions: Action) -> Callable[[R], R]:
 def _operation(resource: "type[Resource]", tag: Tag, name: str, action: Action) -> Any:
     serializer: Any = resource.serializer_class
     errors = {*action.errors}
-    if name in ("create", "update", "partial_update") and resource.invalid_status != status.HTTP_400_BAD_REQUEST:
-        errors.add(resource.invalid_status)
     if name not in ("list", "create"):
         errors.add(404)
     shape: dict[str, Any] = {"response": serializer, "etag": resource.has_etag}

@@ -1,6 +1,7 @@
 """Settings of the telemetry site. Environment variables set every value that an installation can change."""
 
 import sys
+import tomllib
 from datetime import timedelta
 from hashlib import sha256
 from typing import Any
@@ -11,7 +12,7 @@ from telemetry_site.embedded.paths import DataFolder
 from telemetry_site.env import BASE_DIR, Environment, InvalidSetting, without_password
 
 env = Environment()
-VERSION = "0.1.0"
+VERSION: str = tomllib.loads((BASE_DIR / "pyproject.toml").read_text())["project"]["version"]
 
 # --- addresses and folders -------------------------------------------------------------------------------
 DATA_DIR = env.folder("TELEMETRY_DATA_DIR", BASE_DIR / "var")

@@ -30,6 +30,7 @@ class AlertSerializer(serializers.ModelSerializer[Alert]):
         source="rule.rule_id", default=None, allow_null=True, help_text="Null if the rule was deleted."
     )
     device_id = serializers.CharField(source="device_name")
+    severity = serializers.CharField(source="level", help_text="Same as `level`.")
     threshold_value = EvaluatedValueField(source="threshold", help_text="Threshold at that time.")
     value = EvaluatedValueField(help_text="Value that opened the alert: a number, or the text or boolean as sent.")
     worst_value = EvaluatedValueField(help_text="Value furthest beyond the threshold while the alert was open.")
@@ -41,8 +42,9 @@ class AlertSerializer(serializers.ModelSerializer[Alert]):
     class Meta:
         model = Alert
         fields: tuple[str, ...] = (
-            "alert_id", "rule_id", "rule_name", "rule_version", "device_id", "metric_name", "level", "status", "shadow",
-            "retroactive", "value", "worst_value", "threshold_value", "message", "description", "runbook_url",
+            "alert_id", "rule_id", "rule_name", "rule_version", "device_id", "metric_name", "level", "severity",
+            "status", "shadow", "retroactive", "value", "worst_value", "threshold_value", "message", "description",
+            "runbook_url",
             "triggered_at", "raised_at", "last_breach_at", "acknowledged_by", "acknowledged_at",
             "acknowledgement_note", "resolved_by", "resolved_at", "resolution", "resolution_note", "owner",
             "incident_id", "updated_at",

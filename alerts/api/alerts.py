@@ -21,17 +21,17 @@ from alerts.api.alert_serializers import (
     WholeAlertSerializer,
     visible_alerts,
 )
-from alerts.api.resources import AlertingResource
 from alerts.models import Alert, Level, Resolution, Status
 from alerts.models.alerts import AlertQuerySet
 from metrics.models import NAME_LENGTH
 from rest.caller import Caller
+from rest.errors import InvalidField
 from rest.fields import StrictSerializer, validate_printable
 from rest.filters import FilterSet
 from rest.idempotency import idempotent
 from rest.openapi import Tag, operation
 from rest.pagination import COUNT_LIMIT
-from rest.resources import Action, Conflict, describe
+from rest.resources import Action, Conflict, Resource, describe
 from rest.responses import ResponseSerializer
 
 MAX_NOTE_LENGTH = 10_000
@@ -63,7 +63,7 @@ class ResolutionNoteSerializer(NoteSerializer):
     def validate(self, attributes: dict[str, Any]) -> dict[str, Any]:
         attributes = super().validate(attributes)
         if attributes["note"] and attributes.get("resolution_note"):
-            raise serializers.ValidationError({"resolution_note": "is an alias of note: send only one of them"})
+            raise InvalidField("resolution_note", "is an alias of note: send only one of them")
         return {"note": attributes["note"] or attributes.get("resolution_note", "")}
 
 
@@ -100,7 +100,7 @@ class AlertActionResultSerializer(ResponseSerializer):
         response=examples.WHOLE_ALERT,
     ),
 )
-class AlertResource(AlertingResource):
+class AlertResource(Resource):
     serializer_class = AlertSerializer
     filterset_class = AlertFilters
     detail_serializer_class = WholeAlertSerializer

@@ -20,6 +20,7 @@ from alerts.rules.lifecycle import document_of
 from alerts.rules.scope import RuleScope
 from metrics.models import NAME_LENGTH
 from rest.caller import Caller
+from rest.errors import InvalidField
 from rest.fields import StrictSerializer
 from rest.openapi import Tag, operation
 from rest.permissions import caller
@@ -84,11 +85,11 @@ class BacktestRequestSerializer(StrictSerializer):
         end = attributes.get("end_time", timezone.now())
         start = attributes.get("start_time", end - DEFAULT_PERIOD)
         if not start < end:
-            raise serializers.ValidationError({"start_time": "must be before end_time"})
+            raise InvalidField("start_time", "must be before end_time")
         return attributes | {"start_time": start, "end_time": end}
 
     def document(self, caller: Caller) -> dict[str, Any]:
-        """Return the fields of the rule. Raises NotFound or ValidationError."""
+        """Return the fields of the rule. Raises NotFound, ValidationError or InvalidFields."""
         rule_id, fields = (self.validated_data.get(name) for name in ("rule_id", "rule"))
         stored = None if rule_id is None else document_of(get_row(rules(caller), rule_id=rule_id))
         if fields is None:

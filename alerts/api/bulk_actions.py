@@ -16,12 +16,14 @@ from alerts.api.alerts import note_field, owner_field
 from alerts.models import OPEN_STATUSES, Alert, Resolution, Status
 from alerts.models.alerts import AlertQuerySet
 from metrics.models import NAME_LENGTH
+from rest.errors import InvalidField
 from rest.fields import StrictSerializer
 from rest.idempotency import idempotent
 from rest.openapi import Tag, operation
 from rest.permissions import caller
 from rest.resources import validate_body
 from rest.responses import ResponseSerializer
+from rest.unknown_names import reject_unknown_fields
 
 MAX_ALERT_IDS = 1000
 BULK_BATCH = 10_000  # alerts that match a filter, changed in one request
@@ -44,9 +46,9 @@ class BulkFilterSerializer(AlertFilters.get_form_class()):  # type: ignore[misc]
     """Filters of alerts, at least one of them: no filter would match every alert."""
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
+        if isinstance(data, dict):
+            reject_unknown_fields(data, self.fields, "filter.")
         fields: dict[str, Any] = super().to_internal_value(data)
-        if unknown := sorted(set(map(str, data)) - set(self.fields)):
-            raise serializers.ValidationError(dict.fromkeys(unknown, "is not a known field"))
         values = {name: value for name, value in fields.items() if value is not None}
         if not values.keys() - {"shadow"}:
             raise serializers.ValidationError("requires at least one filter besides shadow")
@@ -74,15 +76,15 @@ class BulkActionSerializer(StrictSerializer):
     def validate(self, attributes: dict[str, Any]) -> dict[str, Any]:
         attributes = super().validate(attributes)
         if ("alert_ids" in attributes) == ("filter" in attributes):
-            raise serializers.ValidationError({"alert_ids": "send either alert_ids or filter"})
+            raise InvalidField("alert_ids", "send either alert_ids or filter")
         verb = attributes["verb"]
         if ("owner" in attributes) != (verb == "assign"):
             detail = "is required with assign" if verb == "assign" else "is accepted only with assign"
-            raise serializers.ValidationError({"owner": detail})
+            raise InvalidField("owner", detail)
         if "note" in attributes and verb == "assign":
-            raise serializers.ValidationError({"note": "is not accepted with assign"})
+            raise InvalidField("note", "is not accepted with assign")
         if "note" not in attributes and verb == "comment":
-            raise serializers.ValidationError({"note": "is required with comment"})
+            raise InvalidField("note", "is required with comment")
         return attributes
 
 

@@ -7,18 +7,18 @@ from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.validators import UniqueValidator
 
 from alerts.api import examples
 from alerts.api.deliveries import DeliverySerializer
 from alerts.api.filters import EXACT_TEXT
-from alerts.api.resources import AlertingResource
 from alerts.models import Channel, ChannelKind, DeliveryStatus
 from alerts.notifications import channel_lifecycle
 from alerts.visibility import visible_channels
 from rest.fields import ChoiceField, StrictSerializer, name_field
 from rest.filters import BooleanFilter, ChoiceFilter, FilterSet, SearchFilter
 from rest.openapi import Tag, operation
-from rest.resources import Action, describe
+from rest.resources import Action, Resource, describe
 from rest.responses import ResponseSerializer, page_example
 
 MAX_URL_LENGTH = 2000
@@ -27,7 +27,10 @@ MAX_ADDRESSES = 100
 
 @extend_schema_serializer(component_name="AlertChannel")
 class ChannelSerializer(StrictSerializer, serializers.ModelSerializer[Channel]):
-    name = name_field(help_text="Name by which rules and routes refer to the channel.")
+    name = name_field(
+        help_text="Name by which rules and routes refer to the channel.",
+        validators=[UniqueValidator(Channel.objects.all(), "is taken")],
+    )
     kind = ChoiceField(ChannelKind.choices)
     url = serializers.CharField(
         max_length=MAX_URL_LENGTH,
@@ -117,7 +120,7 @@ class ChannelTestSerializer(ResponseSerializer):
         response={"success": True, "message": "on call is deleted"},
     ),
 )
-class ChannelResource(AlertingResource):
+class ChannelResource(Resource):
     serializer_class = ChannelSerializer
     filterset_class = ChannelFilters
     lookup_field = "channel_id"

@@ -60,6 +60,7 @@ ALERT: dict[str, Any] = {
     "device_id": "device_001",
     "metric_name": "cpu_percent",
     "level": "warning",
+    "severity": "warning",
     "status": "active",
     "shadow": False,
     "retroactive": False,

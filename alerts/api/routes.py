@@ -6,11 +6,11 @@ from typing import Any
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
+from rest_framework.validators import UniqueValidator
 
 from alerts.api import examples
 from alerts.api.fields import MAX_NAMES, WeeklyField, levels_field
 from alerts.api.filters import EXACT_TEXT
-from alerts.api.resources import AlertingResource
 from alerts.models import Channel, Route
 from alerts.notifications import channel_lifecycle
 from alerts.visibility import narrow_routes, visible_routes
@@ -18,7 +18,7 @@ from rest.fields import StrictSerializer, name_field, names_field
 from rest.filters import BooleanFilter, FilterSet, SearchFilter
 from rest.openapi import Tag
 from rest.pagination import PageQuerySerializer
-from rest.resources import Action, describe
+from rest.resources import Action, Resource, describe
 from rest.responses import page_example
 
 MAX_CHANNELS = 100
@@ -38,7 +38,7 @@ class EscalationStepSerializer(serializers.Serializer[Any]):
 class RouteSerializer(StrictSerializer, serializers.ModelSerializer[Route]):
     """Reads the names of all existing channels from its context as `channels`."""
 
-    name = name_field(help_text="Display name.")
+    name = name_field(help_text="Display name.", validators=[UniqueValidator(Route.objects.all(), "is taken")])
     levels = levels_field("Alert levels; an empty list matches every level.")
     device_groups = names_field("Device groups; an empty list matches every device.", MAX_NAMES)
     weekly = WeeklyField(
@@ -119,7 +119,7 @@ class RouteFilters(FilterSet):
         response={"success": True, "message": "nights is deleted"},
     ),
 )
-class RouteResource(AlertingResource):
+class RouteResource(Resource):
     serializer_class = RouteSerializer
     filterset_class = RouteFilters
     lookup_field = "route_id"

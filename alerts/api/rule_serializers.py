@@ -1,11 +1,12 @@
 """Serializers of alert rules."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
+from alerts.api.rule_documents import read_document
 from alerts.models import Condition, Level, Rule, RuleKind
 from alerts.models.rules import MAX_AUTO_RESOLVE_TIMEOUT, MAX_COOLDOWN_MINUTES, MAX_EVALUATION_WINDOW, MAX_TRIGGER_COUNT
 from alerts.rules.lifecycle import FIELDS, document_of
@@ -137,6 +138,9 @@ class RuleSerializer(StrictSerializer, serializers.ModelSerializer[Rule]):
             "rule_id", "mode", "version", "total_triggers", "last_triggered", "suspended", "created_by", "created_at",
             "updated_at",
         )  # fmt: skip
+
+    def to_internal_value(self, data: Any) -> Any:
+        return super().to_internal_value(read_document(data) if isinstance(data, Mapping) else data)
 
     def validate(self, attributes: dict[str, Any]) -> dict[str, Any]:
         attributes = super().validate(attributes)

@@ -16,14 +16,14 @@ from rest_framework.response import Response
 
 from alerts.api import examples
 from alerts.api.filters import EXACT_TEXT, ChoicesFilter
-from alerts.api.resources import AlertingResource
+from alerts.api.rule_documents import create_action_channels
 from alerts.api.rule_serializers import RuleSerializer, complete_document, serialize_rules
 from alerts.models import Level, Mode, Rule, RuleKind, RuleVersion
 from alerts.rules import lifecycle
 from alerts.visibility import check_may_change_rule, narrow_document, narrow_rules, visible_rules
 from rest.caller import Caller
 from rest.etags import etag
-from rest.fields import StrictSerializer
+from rest.fields import BooleanField, StrictSerializer
 from rest.filters import BooleanFilter, ChoiceFilter, FilterSet, SearchFilter, TextFilter
 from rest.idempotency import idempotent
 from rest.openapi import IF_MATCH, Tag, etag_header, operation
@@ -45,7 +45,7 @@ class RuleFilters(FilterSet):
 
 @extend_schema_serializer(component_name="Enabled")
 class EnabledSerializer(StrictSerializer):
-    enabled = serializers.BooleanField(help_text="Whether the rule is evaluated.")
+    enabled = BooleanField(help_text="Whether the rule is evaluated.")
 
 
 @extend_schema_serializer(component_name="RuleDone")
@@ -74,7 +74,9 @@ def rules(caller: Caller) -> QuerySet[Rule]:
         "Create an alert rule",
         "The rule is evaluated for points that arrive from now on. It may name a metric without points and channels"
         " that"
-        " do not exist yet; the response lists them.",
+        " do not exist yet; the response lists them. Rule documents of the alerting specification are accepted, too:"
+        " `condition` threshold, trend or anomaly, with `field`, `operator`, `value`, `threshold` and `window` in"
+        " `parameters`; `severity` is the level; `actions` are channels, which are created for registered actions.",
         request=examples.RULE,
         response=examples.CREATED_RULE,
     ),
@@ -105,7 +107,7 @@ def rules(caller: Caller) -> QuerySet[Rule]:
         response={"success": True, "message": "High CPU Usage is deleted; its alerts stay in the history"},
     ),
 )
-class RuleResource(AlertingResource):
+class RuleResource(Resource):
     serializer_class = RuleSerializer
     filterset_class = RuleFilters
     lookup_field = "rule_id"
@@ -122,11 +124,20 @@ class RuleResource(AlertingResource):
         return serialize_rules(rows)
 
     def perform_create(self, serializer: Any) -> Rule:
-        return lifecycle.create(serializer.validated_data, self.caller.name)
+        rule = lifecycle.create(serializer.validated_data, self.caller.name)
+        self._create_action_channels()
+        return rule
 
     def perform_update(self, serializer: Any) -> Rule:
         fields = serializer.validated_data if serializer.partial else complete_document(serializer.validated_data)
-        return lifecycle.change(serializer.instance, fields, self.caller.name)
+        rule = lifecycle.change(serializer.instance, fields, self.caller.name)
+        self._create_action_channels()
+        return rule
+
+    def _create_action_channels(self) -> None:
+        document: Any = self.request.data
+        if actions := document.get("actions"):
+            create_action_channels(actions, self.caller.name)
 
     def perform_destroy(self, row: Rule) -> None:
         lifecycle.delete(row, self.caller.name)

@@ -17,7 +17,6 @@ from alerts.api import examples
 from alerts.api.alert_serializers import AlertSerializer
 from alerts.api.fields import MAX_NAMES, WeeklyField, levels_field
 from alerts.api.filters import EXACT_TEXT
-from alerts.api.resources import AlertingResource
 from alerts.models import Silence, SilenceKind
 from alerts.visibility import narrow_silences, visible_silences
 from rest.fields import ChoiceField, StrictSerializer, names_field
@@ -25,7 +24,7 @@ from rest.filters import BooleanFilter, ChoiceFilter, FilterSet, TextFilter
 from rest.openapi import Tag, operation
 from rest.pagination import COUNT_LIMIT, PageQuerySerializer, page
 from rest.permissions import caller
-from rest.resources import Action, describe, validate_body
+from rest.resources import Action, Resource, describe, validate_body
 from rest.responses import PageSerializer, page_example
 
 PREVIEW_PERIOD = timedelta(days=7)
@@ -125,7 +124,7 @@ class SilenceFilters(FilterSet):
         response=examples.CREATED_SILENCE | {"active": False},
     ),
 )
-class SilenceResource(AlertingResource):
+class SilenceResource(Resource):
     serializer_class = SilenceSerializer
     filterset_class = SilenceFilters
     lookup_field = "silence_id"

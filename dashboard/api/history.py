@@ -1,6 +1,6 @@
 """`GET /telemetry/history`: a metric over the last hours, or the number of points by hour."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 from typing import Any
 
 from drf_spectacular.utils import PolymorphicProxySerializer
@@ -10,15 +10,17 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from metrics.api import examples
-from metrics.api.parameters import IntervalField
+from metrics.api.fields import IntervalField, NamesField
+from metrics.api.parameters import LIST, PageParameters, aggregation_field, page_fields
 from metrics.api.query_views import about, query_shape
 from metrics.api.responses import QueryAnswerSerializer
 from metrics.models import NAME_LENGTH
 from metrics.query.execute import execute_query
-from metrics.query.query import Query
+from metrics.query.query import Query, resolve_range
 from metrics.statistics.histogram import HOURS
 from metrics.statistics.inventory import service_statistics
 from rest.caller import Caller
+from rest.errors import InvalidField
 from rest.openapi import Tag, operation
 from rest.permissions import caller
 from rest.responses import ResponseSerializer
@@ -26,45 +28,64 @@ from rest.responses import ResponseSerializer
 MAX_HOURS = 24 * 3650
 
 
-class HistoryParameters(serializers.Serializer[Any]):
+class HistoryParameters(PageParameters):
     metric_name = serializers.CharField(
         max_length=NAME_LENGTH,
         trim_whitespace=False,
         required=False,
-        help_text="Without it, the number of points of all metrics by hour.",
+        help_text="One metric. Without it and `metrics`, the number of points of all metrics by hour.",
     )
+    metrics = NamesField(required=False, help_text=f"Metric names, {LIST}")
     device_id = serializers.CharField(
         max_length=NAME_LENGTH,
         trim_whitespace=False,
         required=False,
-        help_text="Without it, all devices, grouped by device.",
+        help_text="One device. Without it and `devices`, all devices, each as a series of its own.",
     )
+    devices = NamesField(required=False, help_text=f"Device IDs, {LIST}")
     hours = serializers.IntegerField(
-        min_value=1, max_value=MAX_HOURS, default=24, help_text="Length of the time range, which ends now."
+        min_value=1, max_value=MAX_HOURS, default=24, help_text="Length of the time range before `end_time` or now."
     )
-    aggregation = serializers.CharField(max_length=NAME_LENGTH, default="avg", help_text="As in a query.")
-    interval = IntervalField(default="auto", help_text="Seconds of one time bucket, or `auto`: about 300 buckets.")
+    start_time = serializers.DateTimeField(
+        default=None, default_timezone=UTC, help_text="Start of the range, inclusive, instead of `hours`."
+    )
+    end_time = serializers.DateTimeField(
+        default=None, default_timezone=UTC, help_text="End of the range, exclusive; 5 minutes ahead of now by default."
+    )
+    aggregation = aggregation_field(default="avg", help_text="As in a query.")
+    interval = IntervalField(
+        default="auto", help_text="Seconds of a time bucket; `auto`: about 300 buckets; or `range`: a single one."
+    )
 
     def validate(self, attributes: dict[str, Any]) -> dict[str, Any]:
-        if "metric_name" not in attributes:
-            if "device_id" in attributes:
-                raise serializers.ValidationError({"metric_name": "required with device_id"})
-            if attributes["hours"] > HOURS:
-                raise serializers.ValidationError({"hours": f"must be at most {HOURS} without metric_name"})
+        for single, several in (("metric_name", "metrics"), ("device_id", "devices")):
+            if single in attributes:
+                if several in attributes:
+                    raise InvalidField(several, f"cannot be combined with {single}")
+                attributes[several] = (attributes[single],)
+        if "metrics" in attributes:
+            return attributes
+        for name in ("device_id", "devices", "start_time", "end_time"):
+            if attributes.get(name) is not None:
+                raise InvalidField("metric_name", f"is required with {name}, or metrics")
+        if attributes["hours"] > HOURS:
+            raise InvalidField("hours", f"must be at most {HOURS} without metric_name")
         return attributes
 
     def query(self, reader: Caller) -> Query:
         """Return the query for the devices that a caller sees."""
         parameters = self.validated_data
-        end = datetime.now(UTC) + timedelta(minutes=5)  # a device's clock may be ahead
+        length = timedelta(hours=parameters["hours"])
+        times = (parameters["start_time"], parameters["end_time"])
+        start, end = resolve_range(*times, length, parameters["cursor"])
         return Query(
-            metrics=(parameters["metric_name"],),
-            devices=(parameters["device_id"],) if "device_id" in parameters else None,
+            metrics=parameters["metrics"],
+            devices=parameters.get("devices"),
             groups=reader.narrowed(None),
-            start=end - timedelta(hours=parameters["hours"], minutes=5),
+            start=start,
             end=end,
             aggregation=parameters["aggregation"],
-            interval=parameters["interval"],
+            **page_fields(parameters),
         )
 
 
@@ -87,14 +108,14 @@ def points_by_hour(reader: Caller, hours: int) -> dict[str, Any]:
 class HistoryView(APIView):
     def requested_devices(self, request: Request) -> list[str | None]:
         """Return the devices that the caller must be allowed to read (rest.permissions.MayRead)."""
-        return [request.query_params.get("device_id")]
+        return list(_parameters(request).validated_data.get("devices", (None,)))
 
     @operation(
         "get_history",
         "A metric over the last hours, or the number of points by hour",
         tag=Tag.QUERIES,
-        description="With a metric: its values, aggregated in about 300 time buckets or in those of `interval`."
-        " Without: the number of points of each of the last 24 hours, of the devices that the caller sees.",
+        description="With metrics: their values by device, aggregated in about 300 time buckets or in those of"
+        " `interval`. Without: the number of points of each of the last 24 hours, of the devices that the caller sees.",
         query=HistoryParameters,
         response=PolymorphicProxySerializer(
             "HistoryAnswer", [QueryAnswerSerializer, HistoryOfPoints], None, many=False
@@ -104,9 +125,14 @@ class HistoryView(APIView):
         response_example=examples.ANSWER,
     )
     def get(self, request: Request) -> Response:
-        parameters = HistoryParameters(data=request.query_params)
-        parameters.is_valid(raise_exception=True)
-        if "metric_name" not in parameters.validated_data:
+        parameters = _parameters(request)
+        if "metrics" not in parameters.validated_data:
             return Response(points_by_hour(caller(request), parameters.validated_data["hours"]))
         answer = execute_query(parameters.query(caller(request)))
-        return Response(query_shape(answer) | about(answer, False))
+        return Response(query_shape(answer) | about(answer, parameters.validated_data["explain"]))
+
+
+def _parameters(request: Request) -> HistoryParameters:
+    parameters = HistoryParameters(data=request.query_params)
+    parameters.is_valid(raise_exception=True)
+    return parameters

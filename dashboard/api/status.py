@@ -13,6 +13,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from alerts.api import examples as alert_examples
+from alerts.api.alert_serializers import AlertSerializer, visible_alerts
+from alerts.api.evaluation_metrics import METRICS_EXAMPLE, EvaluationMetricsSerializer, evaluation_metrics
 from dashboard.device_overview import DeviceRow
 from dashboard.device_state import LATE, NEVER_SEEN, OFFLINE, ONLINE, count_states, ranks_of
 from dashboard.views.overview import MAX_ROWS, summarize_devices
@@ -29,6 +32,8 @@ from rest.responses import ResponseSerializer
 
 STARTED_AT = time.monotonic()
 PUBLIC_CACHE_SECONDS = 5
+MAX_ALERTS = 10
+BUFFER = "Fill level of the writer's queue in the process that responds, 0 to 1."
 STATE_NAMES = {ONLINE: "reporting", LATE: "late", OFFLINE: "silent", NEVER_SEEN: "never_heard"}
 
 
@@ -62,9 +67,7 @@ class SiteStatus(PublicStatus):
     metrics_defined = serializers.IntegerField()
     series = serializers.IntegerField(help_text="Of the devices that the caller sees.")
     commits = serializers.IntegerField(help_text="Since the installation.")
-    buffer_utilization = serializers.FloatField(
-        help_text="Fill level of the writer's queue in the process that responds, 0 to 1."
-    )
+    buffer_utilization = serializers.FloatField(help_text=BUFFER)
     rejected = RejectedCounts(help_text="Rejected points of these devices.")
 
 
@@ -83,8 +86,11 @@ class DashboardDevice(ResponseSerializer):
     values = DashboardValue(many=True, help_text="The most important of its newest values.")
 
 
-class Dashboard(PublicStatus):
+@extend_schema_serializer(component_name="Dashboard")
+class Dashboard(PublicStatus, EvaluationMetricsSerializer):
     summary = serializers.CharField()
+    buffer_utilization = serializers.FloatField(help_text=BUFFER)
+    alerts = AlertSerializer(many=True, help_text=f"The newest open alerts, at most {MAX_ALERTS}.")
     recent = DashboardDevice(many=True, help_text=f"At most {MAX_ROWS}, the worst state first.")
 
 
@@ -112,6 +118,12 @@ def points_per_second() -> float:
     """Return the stored points per second of the whole site in the last five minutes."""
     with read_connection() as connection:
         return request_history.read_recent(connection).points_per_second
+
+
+def buffer_utilization() -> float:
+    """Return the fill level of the writer's queue in this process."""
+    writer = running_writer()
+    return 0.0 if writer is None else writer.queued_points / MAX_QUEUED_POINTS
 
 
 _EXAMPLE = {
@@ -168,15 +180,13 @@ class StatusView(APIView):
         devices = Device.objects.visible_to(reader)
         series = Series.objects.all() if reader.sees_all else Series.objects.filter(device__in=devices.values("pk"))
         rejected = Rejected.objects.visible_to(reader).order_by().aggregate(rows=Count("pk"), points=Sum("count"))
-        writer = running_writer()
-        waiting = writer.queued_points if writer is not None else 0
         more = {
             "service": "telemetry_service",
             "version": settings.VERSION,
             "metrics_defined": MetricDefinition.objects.count(),
             "series": series.count(),
             "commits": Head.objects.aggregate(commits=Sum("seq"))["commits"] or 0,
-            "buffer_utilization": waiting / MAX_QUEUED_POINTS,
+            "buffer_utilization": buffer_utilization(),
             "rejected": {"rows": rejected["rows"], "points": rejected["points"] or 0},
         }
         return Response(status_of(reader) | more)
@@ -187,11 +197,15 @@ class DashboardView(APIView):
         "get_dashboard",
         "Summary for a dashboard",
         tag=Tag.STATISTICS,
-        description="The states of the devices, and the newest values of the devices in the worst state.",
+        description="The states of the devices, the newest values of the devices in the worst state, the metrics of the"
+        " evaluator and the newest open alerts.",
         response=Dashboard,
         response_example=_EXAMPLE
         | {
             "summary": "1 device online",
+            "buffer_utilization": 0.0,
+            "alerts": [alert_examples.ALERT],
+            **METRICS_EXAMPLE,
             "recent": [
                 {
                     "device_id": "sensor_001",
@@ -213,8 +227,14 @@ class DashboardView(APIView):
     def get(self, request: Request) -> Response:
         reader = caller(request)
         summary = summarize_devices(reader)
-        more = {"summary": summary.sentence, "recent": [_device(row) for row in summary.rows[:MAX_ROWS]]}
-        return Response(status_of(reader) | more)
+        alerts = visible_alerts(reader).open().without_shadows()[:MAX_ALERTS]
+        more = {
+            "summary": summary.sentence,
+            "recent": [_device(row) for row in summary.rows[:MAX_ROWS]],
+            "buffer_utilization": buffer_utilization(),
+            "alerts": AlertSerializer(alerts, many=True).data,
+        }
+        return Response(status_of(reader) | evaluation_metrics(reader) | more)
 
 
 def _device(row: DeviceRow) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from ingest.authentication import MAX_KEY_LENGTH
 from ingest.models import ApiKey
 from metrics.models import Device, DeviceGroup
 from rest.caller import Scope
+from rest.errors import InvalidField
 from rest.fields import ChoiceField, NewName, StrictSerializer, name_field
 from rest.names import name_error
 from rest.responses import ResponseSerializer
@@ -110,7 +111,7 @@ class KeySerializer(StrictSerializer, serializers.ModelSerializer[ApiKey]):
         if self.instance is not None and (fixed := sorted(set(self.initial_data) & set(UNCHANGEABLE_FIELDS))):
             raise serializers.ValidationError(dict.fromkeys(fixed, "cannot be changed: create another key"))
         if attributes.get("device") and attributes.get("group"):
-            raise serializers.ValidationError({"group": "cannot be combined with device_id"})
+            raise InvalidField("group", "cannot be combined with device_id")
         return attributes
 
 

@@ -68,7 +68,8 @@ class RejectedInbox(threading.Thread):
         only_device = batch.groups[0].device_id if len(batch.groups) == 1 else ""
         with self._lock:
             for rejection in batch.rejected:
-                key = (sender, rejection.device_id or only_device, "", RejectionReason.UNREADABLE)
+                device_id = only_device if rejection.device_id is None else rejection.device_id
+                key = (sender, device_id, "", RejectionReason.UNREADABLE)
                 self._count(key, now, f"{rejection.field}: {rejection.detail}")
             for device_id, position in _with_devices(batch.groups, sorted(causes)):
                 reason, _, detail = causes[position]

@@ -1,13 +1,12 @@
 """Serializers and filters of the rejected inbox in the API, with examples for the OpenAPI document."""
 
-from typing import Any
-
 from rest_framework import serializers
 
 from ingest.models import Rejected
 from ingest.rejected.listing import SHOWN_POINTS
 from ingest.wire.batch import RejectionReason
 from metrics.models import NAME_LENGTH
+from rest.fields import StrictSerializer
 from rest.filters import ChoiceFilter, FilterSet, TextFilter
 from rest.responses import ResponseSerializer
 
@@ -67,19 +66,12 @@ class RejectedFilters(FilterSet):
     )
 
 
-class ReplayParameters(serializers.Serializer[Any]):
+class ReplayParameters(StrictSerializer):
     """The rows to replay: all visible rows, or those of a device, of a metric, or after a row."""
 
     device_id = serializers.CharField(max_length=NAME_LENGTH, trim_whitespace=False, required=False)
     metric_name = serializers.CharField(max_length=NAME_LENGTH, trim_whitespace=False, required=False)
     after = serializers.IntegerField(min_value=0, max_value=MAX_ID, default=0)
-
-    def validate(self, attributes: dict[str, Any]) -> dict[str, Any]:
-        if unknown := sorted(set(map(str, self.initial_data)) - set(self.fields)):
-            raise serializers.ValidationError(
-                dict.fromkeys(unknown, f"unknown field: {', '.join(self.fields)} are accepted")
-            )
-        return attributes
 
 
 ROW = {

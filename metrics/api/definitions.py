@@ -9,6 +9,7 @@ from rest_framework.validators import UniqueValidator
 
 from metrics.api import examples
 from metrics.models import LONGEST_RETENTION_DAYS, NAME_LENGTH, DataType, MetricDefinition, MetricType
+from rest.errors import InvalidField
 from rest.fields import ChoiceField, MetadataField, NewName, StrictSerializer, validate_printable
 from rest.filters import ChoiceFilter, FilterSet, SearchFilter, TextFilter
 from rest.names import id_error
@@ -59,11 +60,11 @@ class DefinitionSerializer(StrictSerializer, serializers.ModelSerializer[MetricD
         low, high = result["min_value"], result["max_value"]
         if (low is not None or high is not None) and result["data_type"] != DataType.NUMERIC:
             field = "max_value" if low is None else "min_value"
-            raise serializers.ValidationError({field: "requires data_type numeric"})
+            raise InvalidField(field, "requires data_type numeric")
         if low is not None and high is not None and low > high:
-            raise serializers.ValidationError({"min_value": "must not be greater than max_value"})
+            raise InvalidField("min_value", "must not be greater than max_value")
         if result["rollup_1h_days"] < result["rollup_5m_days"]:
-            raise serializers.ValidationError({"rollup_1h_days": "must not be less than rollup_5m_days"})
+            raise InvalidField("rollup_1h_days", "must not be less than rollup_5m_days")
         return attributes
 
 

@@ -23,7 +23,8 @@ from metrics.api.deletions import DeletionSerializer
 from metrics.devices.delete_device import delete_device
 from metrics.models import Device, DeviceGroup
 from metrics.query import latest
-from rest.fields import MetadataField, NewName, StrictSerializer, TagsField, name_field
+from rest.errors import InvalidField
+from rest.fields import BooleanField, MetadataField, NewName, StrictSerializer, TagsField, name_field
 from rest.filters import FilterSet, SearchFilter, TextFilter
 from rest.names import id_error, name_error
 from rest.openapi import Tag, operation
@@ -100,7 +101,7 @@ class DeviceSerializer(StrictSerializer, serializers.ModelSerializer[Device]):
         position = [attributes.get(name, getattr(self.instance, name, None)) for name in ("latitude", "longitude")]
         if position.count(None) == 1:
             missing = "latitude" if position[0] is None else "longitude"
-            raise serializers.ValidationError({missing: "latitude and longitude are required together"})
+            raise InvalidField(missing, "latitude and longitude are required together")
         return attributes
 
     def save(self, **values: Any) -> Device:
@@ -143,7 +144,7 @@ class DeviceFilters(FilterSet):
 
 
 class DeviceQuerySerializer(PageQuerySerializer):
-    last_seen = serializers.BooleanField(
+    last_seen = BooleanField(
         default=True, help_text="Whether to look up `last_seen`; with false it is null and the list is faster."
     )
 

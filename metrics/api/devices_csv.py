@@ -20,6 +20,7 @@ from metrics.devices import csv_import_export, csv_table
 from metrics.devices.csv_cells import COLUMNS, GROUP_SEPARATOR
 from metrics.export.byte_stream import ByteStream
 from rest.caller import Caller
+from rest.fields import BooleanField
 from rest.idempotency import idempotent
 from rest.openapi import Tag, operation
 from rest.parsers import JSONParser, TooLarge
@@ -44,8 +45,8 @@ def _within(body: bytes) -> bytes:
 
 
 class ImportParameters(serializers.Serializer[Any]):
-    dry_run = serializers.BooleanField(default=False, help_text="Whether to report the changes without making them.")
-    partial = serializers.BooleanField(  # type: ignore[assignment]  # a name that DRF uses too
+    dry_run = BooleanField(default=False, help_text="Whether to report the changes without making them.")
+    partial = BooleanField(  # type: ignore[assignment]  # a name that DRF uses too
         default=False, help_text="Whether to import the valid rows if others are invalid."
     )
 

@@ -1,7 +1,7 @@
 """Serializer fields of query parameters."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from django.utils.datastructures import MultiValueDict
@@ -59,7 +59,9 @@ class FillField(serializers.Field[Fill, Any, Any, Any]):
             number = float("nan")
         if abs(number) < float("inf"):
             return number
-        return data if isinstance(data, str) else "unknown"  # the Question knows which words there are
+        if isinstance(data, str) and data in FILLS:
+            return data
+        raise serializers.ValidationError(f"must be {', '.join(FILLS)} or a number")
 
     def to_representation(self, value: Any) -> Any:
         return value
@@ -110,6 +112,16 @@ class FiltersField(serializers.Field[dict[str, Any], Any, Any, Any]):
         return value
 
 
+def checked(find_error: Callable[[str], str | None]) -> Callable[[str], None]:
+    """Return a validator from a function that returns the error of a value, or None."""
+
+    def validate(value: str) -> None:
+        if error := find_error(value):
+            raise serializers.ValidationError(error)
+
+    return validate
+
+
 def name_field(**more: Any) -> Any:
     return serializers.CharField(max_length=NAME_LENGTH, trim_whitespace=False, **more)
 
@@ -121,7 +133,7 @@ def names_field(kind: str, max_names: int = MAX_NAMES) -> Any:
         max_length=max_names,
         allow_null=True,
         default=None,
-        help_text=f"Names of {kind}; all by default.",
+        help_text=f"Names of {kind}; all by default, and with an empty list.",
     )
 
 

@@ -8,6 +8,7 @@ from metrics.query.latest import Point, read_latest_points
 from rest.caller import Caller
 from rest.errors import NotFound
 
+LATEST_PARAMETERS = ("lookback",)
 MAX_LOOKBACK = 3650 * 86400  # seconds
 
 

@@ -1,7 +1,6 @@
 """Latest points, metrics of a device, and ranges of a series."""
 
 from datetime import timedelta
-from typing import Any
 
 from drf_spectacular.utils import PolymorphicProxySerializer, extend_schema_serializer
 from rest_framework import serializers
@@ -22,13 +21,14 @@ from metrics.api.responses import (
 )
 from metrics.query import latest
 from metrics.query.execute import execute_query
+from rest.fields import StrictSerializer
 from rest.openapi import Tag, operation
 from rest.permissions import caller
 
 DEFAULT_LOOKBACK = 86400
 
 
-class LatestParameters(serializers.Serializer[Any]):
+class LatestParameters(StrictSerializer):
     lookback = serializers.IntegerField(
         min_value=1, max_value=MAX_LOOKBACK, default=DEFAULT_LOOKBACK, help_text="Seconds to look back."
     )
@@ -80,8 +80,9 @@ class LatestManyView(APIView):
         serializer.is_valid(raise_exception=True)
         parameters = serializer.validated_data
         lookback = timedelta(seconds=parameters["lookback"])
-        groups = caller(request).narrowed(parameters["groups"])
-        result = latest.read_latest_points(parameters["devices"], parameters["metrics"], lookback, groups=groups)
+        devices, metrics, groups = (parameters[name] or None for name in ("devices", "metrics", "groups"))
+        groups = caller(request).narrowed(groups)
+        result = latest.read_latest_points(devices, metrics, lookback, groups=groups)
         return Response({"series": [latest_shape(point) for point in result.points]} | incomplete(result.damaged))
 
 

@@ -1,9 +1,8 @@
 """Parameters of queries and exports, read into a Query that is limited to what its caller sees.
 
-Types are validated here (400), ranges and combinations by the Query (422).
+Each value is validated here (400), combinations and limits by the Query (422).
 """
 
-from collections.abc import Mapping
 from datetime import UTC
 from typing import Any
 
@@ -17,6 +16,7 @@ from metrics.api.fields import (
     FiltersField,
     IntervalField,
     NamesField,
+    checked,
     name_field,
     names_field,
 )
@@ -25,8 +25,18 @@ from metrics.models import NAME_LENGTH
 from metrics.query import latest
 from metrics.query.accumulators import ACCEPTED_AGGREGATIONS
 from metrics.query.neighbours import LOOKBACK_DAYS
-from metrics.query.query import ACCEPTED_GROUPINGS, CLOCK_TOLERANCE, MAX_POINTS, MAX_RANGE, Query, resolve_end
+from metrics.query.query import (
+    ACCEPTED_GROUPINGS,
+    MAX_POINTS,
+    Query,
+    aggregation_error,
+    cursor_error,
+    grouping_error,
+    resolve_range,
+    timezone_error,
+)
 from rest.caller import Caller
+from rest.fields import BooleanField, StrictSerializer
 
 LIST = r"comma-separated or repeated; a comma in a name is written `\,`."
 BUCKETS = (
@@ -51,7 +61,25 @@ AGGREGATION = f"{ACCEPTED_AGGREGATIONS}; raw points by default. {DIFFERENCES}"
 GROUP_BY = f"{ACCEPTED_GROUPINGS}: what to aggregate separately."
 
 
-class _Range(serializers.Serializer[Any]):
+def aggregation_field(**options: Any) -> Any:
+    return serializers.CharField(max_length=NAME_LENGTH, validators=[checked(aggregation_error)], **options)
+
+
+def timezone_field() -> Any:
+    return serializers.CharField(default="UTC", max_length=60, validators=[checked(timezone_error)], help_text=TIMEZONE)
+
+
+def grouping_field() -> Any:
+    return serializers.CharField(
+        default="series", max_length=NAME_LENGTH, validators=[checked(grouping_error)], help_text=GROUP_BY
+    )
+
+
+class ExplainParameter(StrictSerializer):
+    explain = BooleanField(default=False, help_text="Whether to return what was read, as `explain`.")
+
+
+class _Range(StrictSerializer):
     start_time = serializers.DateTimeField(
         default_timezone=UTC, help_text="Start of the range, inclusive; UTC without an offset."
     )
@@ -60,37 +88,34 @@ class _Range(serializers.Serializer[Any]):
     )
 
 
-class _Page(serializers.Serializer[Any]):
+class PageParameters(ExplainParameter):
     """Parameters that all queries share."""
 
     interval = IntervalField(allow_null=True, default=None, help_text=INTERVAL)
     fill = FillField(default="none", help_text=FILL)
-    timezone = serializers.CharField(default="UTC", max_length=60, help_text=TIMEZONE)
+    timezone = timezone_field()
     limit = serializers.IntegerField(
         min_value=1, max_value=MAX_POINTS, default=MAX_POINTS, help_text="Maximum number of points."
     )
     cursor = serializers.CharField(
-        allow_null=True, default=None, max_length=2000, help_text="`next_cursor` of the previous page."
+        allow_null=True,
+        default=None,
+        max_length=2000,
+        validators=[checked(cursor_error)],
+        help_text="`next_cursor` of the previous page.",
     )
-    explain = serializers.BooleanField(default=False, help_text="Whether to return what was read, as `explain`.")
 
 
 @extend_schema_serializer(component_name="Query")
-class QueryParameters(_Page, _Range):
+class QueryParameters(PageParameters, _Range):
     """PRD E3-US1."""
 
     metrics = serializers.ListField(child=name_field(), min_length=1, max_length=MAX_NAMES)
     devices = names_field("devices")
-    aggregation = serializers.CharField(allow_null=True, default=None, help_text=AGGREGATION)
+    aggregation = aggregation_field(allow_null=True, default=None, help_text=AGGREGATION)
     filters = FiltersField(allow_null=True, default=None)
-    group_by = serializers.CharField(default="series", max_length=NAME_LENGTH, help_text=GROUP_BY)
+    group_by = grouping_field()
     max_points = serializers.IntegerField(min_value=2, max_value=MAX_POINTS, allow_null=True, default=None)
-
-    def validate(self, attributes: dict[str, Any]) -> dict[str, Any]:
-        fields = self.initial_data if isinstance(self.initial_data, Mapping) else {}
-        if unknown := sorted(set(map(str, fields)) - set(self.fields)):
-            raise serializers.ValidationError(dict.fromkeys(unknown, "is not a known field"))
-        return attributes
 
     def to_query(self, caller: Caller) -> Query:
         data = self.validated_data
@@ -107,7 +132,7 @@ class QueryParameters(_Page, _Range):
             tags=filters.get("tags") or {},
             min_value=filters.get("min_value"),
             max_value=filters.get("max_value"),
-            **_page(data),
+            **page_fields(data),
         )
 
 
@@ -116,11 +141,11 @@ class ExportParameters(_Range):
 
     device_ids = NamesField(help_text=f"Device IDs, {LIST}")
     metric_names = NamesField(help_text=f"Metric names, {LIST}")
-    aggregation = serializers.CharField(allow_null=True, default=None, max_length=NAME_LENGTH, help_text=AGGREGATION)
+    aggregation = aggregation_field(allow_null=True, default=None, help_text=AGGREGATION)
     interval = IntervalField(allow_null=True, default=None, help_text=INTERVAL)
     fill = FillField(default="none", help_text=FILL)
-    timezone = serializers.CharField(default="UTC", max_length=60, help_text=TIMEZONE)
-    group_by = serializers.CharField(default="series", max_length=NAME_LENGTH, help_text=GROUP_BY)
+    timezone = timezone_field()
+    group_by = grouping_field()
     format = serializers.ChoiceField(choices=list(FORMATS), default="csv", help_text="File format.")
 
     def to_query(self, caller: Caller) -> Query:
@@ -139,17 +164,12 @@ class ExportParameters(_Range):
 class ExportJobParameters(ExportParameters):
     """Parameters of an export in the background, as a JSON object."""
 
-    def validate(self, attributes: dict[str, Any]) -> dict[str, Any]:
-        if unknown := sorted(set(map(str, self.initial_data)) - set(self.fields)):
-            raise serializers.ValidationError(dict.fromkeys(unknown, "is not a known field"))
-        return attributes
 
-
-class AggregatedParameters(_Page, _Range):
+class AggregatedParameters(PageParameters, _Range):
     """PRD E3-US5."""
 
     metric_name = name_field(help_text="Metric name.")
-    aggregation_type = serializers.CharField(help_text=f"{ACCEPTED_AGGREGATIONS}. {DIFFERENCES}")
+    aggregation_type = aggregation_field(help_text=f"{ACCEPTED_AGGREGATIONS}. {DIFFERENCES}")
     interval = IntervalField(help_text=REQUIRED_INTERVAL)
     device_id = serializers.CharField(
         max_length=NAME_LENGTH,
@@ -171,11 +191,11 @@ class AggregatedParameters(_Page, _Range):
             end=data["end_time"],
             aggregation=data["aggregation_type"],
             group_by="all",
-            **_page(data),
+            **page_fields(data),
         )
 
 
-class RangeParameters(_Page):
+class RangeParameters(PageParameters):
     """PRD E3-US4: a named range up to now, or a range with a start or end time."""
 
     interval = IntervalField(
@@ -202,34 +222,22 @@ class RangeParameters(_Page):
         default=MAX_POINTS,
         help_text="Maximum number of points; larger series are downsampled.",
     )
-    columns = serializers.BooleanField(default=False, help_text="Whether to return times and values as two arrays.")
-    aggregation = serializers.CharField(allow_null=True, default=None, help_text=AGGREGATION)
-
-    def validate(self, attributes: dict[str, Any]) -> dict[str, Any]:
-        end = resolve_end(attributes["end_time"], attributes["cursor"])
-        last = end - CLOCK_TOLERANCE if attributes["end_time"] is None else end
-        start = attributes["start_time"] or last - latest.TIME_RANGES[attributes["time_range"]]
-        if start >= end:
-            raise serializers.ValidationError({"start_time": "must be before end_time"})
-        if end - start > MAX_RANGE:
-            raise serializers.ValidationError(
-                {"start_time": f"the range must not be longer than {MAX_RANGE.days:,} days"}
-            )
-        if attributes["interval"] is not None and attributes["aggregation"] is None:
-            raise serializers.ValidationError({"aggregation": "is required with an interval"})
-        return attributes | {"start": start, "end": end}
+    columns = BooleanField(default=False, help_text="Whether to return times and values as two arrays.")
+    aggregation = aggregation_field(allow_null=True, default=None, help_text=AGGREGATION)
 
     def to_query(self, caller: Caller, device_id: str, metric_name: str) -> Query:
         data = self.validated_data
+        length = latest.TIME_RANGES[data["time_range"]]
+        start, end = resolve_range(data["start_time"], data["end_time"], length, data["cursor"])
         return Query(
             metrics=(metric_name,),
             devices=(device_id,),
             groups=caller.narrowed(None),
-            start=data["start"],
-            end=data["end"],
+            start=start,
+            end=end,
             aggregation=data["aggregation"],
             max_points=data["max_points"] if data["aggregation"] is None else None,
-            **_page(data) | {"interval": data["interval"] or "auto" if data["aggregation"] else None},
+            **page_fields(data) | {"interval": data["interval"] or ("auto" if data["aggregation"] else None)},
         )
 
 
@@ -238,10 +246,12 @@ def _visible_groups(caller: Caller, names: list[str] | None) -> tuple[str, ...] 
 
 
 def _unique(names: list[str] | None) -> tuple[str, ...] | None:
-    return None if names is None else tuple(dict.fromkeys(names))
+    """Return each name once; None, which is all, for an empty list, as in rules and silences."""
+    return tuple(dict.fromkeys(names)) if names else None
 
 
-def _page(data: dict[str, Any]) -> dict[str, Any]:
+def page_fields(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a Query that all queries take from their parameters."""
     return {name: data[name] for name in ("interval", "fill", "timezone", "limit", "cursor")}
 
 

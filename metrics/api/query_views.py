@@ -7,7 +7,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from metrics.api import examples
-from metrics.api.parameters import AggregatedParameters, QueryParameters
+from metrics.api.parameters import AggregatedParameters, ExplainParameter, QueryParameters
 from metrics.api.responses import AggregatedAnswerSerializer, QueryAnswerSerializer
 from metrics.query.execute import execute_query
 from metrics.query.query import Query
@@ -34,6 +34,7 @@ class QueryView(APIView):
         description="Returns raw points of many devices and metrics or, with `aggregation` and `interval`, one value"
         " per"
         " time bucket of each series, device, group or tag. A page has at most 10,000 points.",
+        query=ExplainParameter,
         request=QueryParameters,
         response=QueryAnswerSerializer,
         errors=(422,),
@@ -41,12 +42,12 @@ class QueryView(APIView):
         response_example=examples.ANSWER,
     )
     def post(self, request: Request) -> Response:
-        explain = request.query_params.get("explain")
-        data = request.data | {"explain": explain} if explain and isinstance(request.data, dict) else request.data
-        parameters = QueryParameters(data=data)
+        in_url, parameters = ExplainParameter(data=request.query_params), QueryParameters(data=request.data)
+        in_url.is_valid(raise_exception=True)
         parameters.is_valid(raise_exception=True)
         result = execute_query(parameters.to_query(caller(request)))
-        return Response(query_shape(result) | about(result, parameters.validated_data["explain"]))
+        explain = in_url.validated_data["explain"] or parameters.validated_data["explain"]
+        return Response(query_shape(result) | about(result, explain))
 
 
 class AggregatedView(APIView):

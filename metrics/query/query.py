@@ -118,16 +118,16 @@ class Query:
 
     def validate(self) -> ValidQuery:
         """Return the values of the query. Raises InvalidField if it is invalid or over a limit."""
-        if error := time_range_error(self.start, self.end):
-            raise InvalidField(*error)
+        if range_error := time_range_error(self.start, self.end):
+            raise InvalidField(*range_error)
         start, end = to_microseconds(self.start), to_microseconds(self.end)
         zone = self._zone()
         if not 1 <= self.limit <= MAX_POINTS:
             raise InvalidField("limit", f"must be 1 to {MAX_POINTS:,}; next_cursor leads to the next page")
         if self.min_value is not None and self.max_value is not None and self.min_value > self.max_value:
             raise InvalidField("filters.min_value", "must not be above max_value")
-        if self.group_by not in ("series", "device", "group", "all") and not self.group_tag:
-            raise InvalidField("group_by", f"must be {ACCEPTED_GROUPINGS}")
+        if error := grouping_error(self.group_by):
+            raise InvalidField("group_by", error)
         if self.aggregation is None:
             self._validate_raw()
             buckets = None
@@ -140,8 +140,8 @@ class Query:
     def _zone(self) -> tzinfo:
         if self.timezone == "UTC":
             return UTC
-        if self.timezone not in _zone_names():
-            raise InvalidField("timezone", f"{self.timezone!r:.60} is not an IANA time zone such as Europe/Berlin")
+        if error := timezone_error(self.timezone):
+            raise InvalidField("timezone", error)
         return zoneinfo.ZoneInfo(self.timezone)
 
     def _validate_raw(self) -> None:
@@ -153,11 +153,9 @@ class Query:
             raise InvalidField("group_by", "needs an aggregation: raw points are grouped by series")
 
     def _validate_buckets(self, name: str, start: int, end: int, zone: tzinfo) -> Buckets:
-        try:
-            aggregation = find_aggregation(name)
-        except KeyError:
-            detail = f"{name!r:.60} is unknown; must be {ACCEPTED_AGGREGATIONS}"
-            raise InvalidField("aggregation", detail) from None
+        if error := aggregation_error(name):
+            raise InvalidField("aggregation", error)
+        aggregation = find_aggregation(name)
         if isinstance(self.fill, str) and self.fill not in FILLS:
             raise InvalidField("fill", f"must be {', '.join(FILLS)} or a number")
         interval = self._validate_interval(end - start)
@@ -216,17 +214,22 @@ def _decode_cursor(cursor: str) -> _CursorBody | None:
         return None
 
 
-def resolve_end(end: datetime | None, cursor: str | None) -> datetime:
-    """Return the end of a range that by default ends now, points with a clock ahead included.
+def resolve_range(
+    start: datetime | None, end: datetime | None, length: timedelta, cursor: str | None
+) -> tuple[datetime, datetime]:
+    """Return the range from `start`, by default this length before the end, to `end`, by default now.
 
-    Further pages end where the first one did: the cursor has that time.
+    A range that ends now has this length before now, and includes points of clocks ahead. Further pages end where the
+    first one did: the cursor has that time.
     """
     if end is not None:
-        return end
+        return start or end - length, end
     body = None if cursor is None else _decode_cursor(cursor)
     if body is not None and to_microseconds(MIN_TIME) < body[3] <= to_microseconds(MAX_TIME):
-        return to_datetime(body[3])
-    return datetime.now(UTC) + CLOCK_TOLERANCE
+        end = to_datetime(body[3])
+    else:
+        end = datetime.now(UTC) + CLOCK_TOLERANCE
+    return start or end - CLOCK_TOLERANCE - length, end
 
 
 def time_range_error(start: datetime, end: datetime) -> tuple[str, str] | None:
@@ -240,6 +243,31 @@ def time_range_error(start: datetime, end: datetime) -> tuple[str, str] | None:
     if end - start > MAX_RANGE:
         return "start_time", f"must be at most {MAX_RANGE.days:,} days before end_time"
     return None
+
+
+def aggregation_error(name: str) -> str | None:
+    """Return the error of the name of an aggregation; None if it is known."""
+    try:
+        find_aggregation(name)
+    except KeyError:
+        return f"{name!r:.60} is unknown; must be {ACCEPTED_AGGREGATIONS}"
+    return None
+
+
+def grouping_error(group_by: str) -> str | None:
+    """Return the error of a grouping; None if it is known."""
+    is_tag = group_by.startswith("tag:") and group_by != "tag:"
+    return None if is_tag or group_by in ("series", "device", "group", "all") else f"must be {ACCEPTED_GROUPINGS}"
+
+
+def timezone_error(name: str) -> str | None:
+    """Return the error of the name of a time zone; None if it is known."""
+    return None if name in _zone_names() else f"{name!r:.60} is not an IANA time zone such as Europe/Berlin"
+
+
+def cursor_error(cursor: str) -> str | None:
+    """Return the error of a cursor that no response can have had; None if it can be read."""
+    return "is not a next_cursor of a response" if _decode_cursor(cursor) is None else None
 
 
 @cache

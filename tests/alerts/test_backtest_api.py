@@ -53,17 +53,17 @@ def test_saved_rule_is_evaluated_with_and_without_changes(reader: ApiClient):
 
 
 INVALID_BODIES: list[tuple[dict[str, Any], int, str]] = [
-    ({}, 422, "rule"),
-    ({"rule": RULE_FIELDS | {"threshold_value": [1]}}, 422, "rule.threshold_value"),
-    ({"rule": {"name": "a"}}, 422, "rule.metric_name"),
+    ({}, 400, "rule"),
+    ({"rule": RULE_FIELDS | {"threshold_value": [1]}}, 400, "rule.threshold_value"),
+    ({"rule": {"name": "a"}}, 400, "rule.metric_name"),
     ({"rule": RULE_FIELDS | {"clear_threshold": 90}}, 422, "clear_threshold"),
-    ({"rule": []}, 422, "rule"),
+    ({"rule": []}, 400, "rule"),
     (
         {"rule": RULE_FIELDS, "start_time": "2026-01-02T00:00:00Z", "end_time": "2026-01-01T00:00:00Z"},
         422,
         "start_time",
     ),
-    ({"rule": RULE_FIELDS, "start_time": "soon"}, 422, "start_time"),
+    ({"rule": RULE_FIELDS, "start_time": "soon"}, 400, "start_time"),
     ({"rule": RULE_FIELDS, "weeks": 3}, 422, "weeks"),
 ]
 

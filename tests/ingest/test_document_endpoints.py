@@ -2,6 +2,7 @@
 
 import json
 import time
+import tomllib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from celery.contrib.testing.worker import start_worker
+from django.conf import settings
 from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,6 +27,7 @@ from metrics.storage import series_registry
 from metrics.storage.connection import read_connection
 from rest.request_stats import LATENCIES
 from telemetry_site.celery import app
+from tests.alerts.factories import create_alert, create_rule
 from tests.conftest import ApiClient, point
 
 EVENT = {"source": "sensor_001", "type": "temperature", "value": 75.0, "status": "OK"}
@@ -226,6 +229,32 @@ def test_state_counts_match_the_state_of_each_device(devices: list[tuple[float |
     }
 
 
+def test_dashboard_has_the_fields_of_the_alerting_document(reader: ApiClient, viewer: ApiClient, fleet: None):
+    rule = create_rule()
+    for device in ("late", "silent"):
+        create_alert(rule, Device.objects.get(device_id=device))
+    dashboard = reader.get("/dashboard").json
+    metrics = reader.get("alerts/metrics").json
+    assert {name: dashboard[name] for name in metrics if name != "system_detail"} == {
+        name: value for name, value in metrics.items() if name != "system_detail"
+    }
+    assert dashboard["buffer_utilization"] == 0 and dashboard["status"] in ("healthy", "warning", "critical")
+    assert dashboard["active_alerts"] == 2 and viewer.get("/dashboard").json["active_alerts"] == 1
+    assert {alert["device_id"] for alert in dashboard["alerts"]} == {"late", "silent"}
+    assert [alert["device_id"] for alert in viewer.get("/dashboard").json["alerts"]] == ["late"]
+    for alert in [*dashboard["alerts"], *reader.get("/alerts").json, *reader.get("alerts").json["alerts"]]:
+        assert alert["severity"] == alert["level"] == "warning"
+
+
+def test_version_of_the_project_is_the_version_everywhere(admin: ApiClient):
+    project = tomllib.loads((settings.BASE_DIR / "pyproject.toml").read_text())["project"]
+    versions = {
+        admin.get(path).json["version"]
+        for path in ("/health", "/health/detailed", "/telemetry/status", "service/stats")
+    }
+    assert versions == {project["version"]} == {"1.0.0"}
+
+
 @pytest.mark.parametrize("path", ["/telemetry/status", "/telemetry/history?metric_name=m", "/dashboard"])
 def test_all_but_the_public_status_need_authentication(anonymous: ApiClient, gateway: ApiClient, path: str):
     assert anonymous.get(path).status == 401
@@ -257,6 +286,33 @@ def test_history_covers_the_requested_hours(admin: ApiClient):
         assert admin.get(path).json["count"] == count
 
 
+def test_history_takes_times_interval_devices_and_metrics(admin: ApiClient):
+    start = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=10)
+    for device, metric in (("a", "m"), ("a", "n"), ("b", "m"), ("c", "m")):
+        ages = [(datetime.now(UTC) - start).total_seconds() - 1800 * number for number in range(8)]
+        points = [point(metric, float(number), age) for number, age in enumerate(ages)]
+        assert admin.post(f"devices/{device}/telemetry/batch", {"data_points": points}).status == 200
+    times = f"start_time={start:%Y-%m-%dT%H:%M:%SZ}&end_time={start + timedelta(hours=3):%Y-%m-%dT%H:%M:%SZ}"
+    expected = [0.5, 2.5, 4.5]
+    for names in ("metrics=m,n&devices=a,b", "metrics=m&metrics=n&devices=a&devices=b"):
+        history = admin.get(f"/telemetry/history?{names}&{times}&interval=3600").json
+        found = {
+            (row["device_id"], row["metric_name"]): [p["value"] for p in row["data_points"]]
+            for row in history["series"]
+        }
+        assert found == {("a", "m"): expected, ("a", "n"): expected, ("b", "m"): expected}
+        assert (history["interval"], datetime.fromisoformat(history["start_time"])) == (3600, start)
+    whole = admin.get(f"/telemetry/history?metric_name=m&devices=c&{times}&interval=range&aggregation=sum").json
+    assert [row["value"] for row in whole["data_points"]] == [sum(range(6))]
+
+
+def test_history_of_a_device_key_is_limited_to_its_device(device: ApiClient):
+    path = "/telemetry/history?metric_name=m"
+    assert device.get(f"{path}&devices=device_001").status == device.get(f"{path}&device_id=device_001").status == 200
+    for devices in ("", "&devices=device_001,device_002", "&devices=device_001&devices=device_002"):
+        assert device.get(path + devices).status == 403
+
+
 def test_history_without_a_metric_returns_point_counts_by_hour(
     reader: ApiClient, viewer: ApiClient, stranger: ApiClient, fleet: None
 ):
@@ -270,13 +326,20 @@ def test_history_without_a_metric_returns_point_counts_by_hour(
 @pytest.mark.parametrize(
     ("query", "status", "field"),
     [
-        ("device_id=d", 400, "metric_name"),
-        ("hours=25", 400, "hours"),
+        ("device_id=d", 422, "metric_name"),
+        ("devices=d", 422, "metric_name"),
+        ("start_time=2026-01-01T00:00:00Z", 422, "metric_name"),
+        ("hours=25", 422, "hours"),
+        ("metric_name=m&metrics=n", 422, "metrics"),
+        ("metric_name=m&device_id=a&devices=b", 422, "devices"),
+        ("metric_name=m&start_time=2026-01-02T00:00:00Z&end_time=2026-01-01T00:00:00Z", 422, "start_time"),
+        ("metric_name=m&start_time=soon", 400, "start_time"),
+        ("metric_name=m&since=1h", 422, "since"),
         ("metric_name=m&hours=0", 400, "hours"),
         ("metric_name=m&hours=x", 400, "hours"),
         ("metric_name=m&hours=99999999", 400, "hours"),
         ("metric_name=m&interval=-1", 400, "interval"),
-        ("metric_name=m&aggregation=magic", 422, "aggregation"),
+        ("metric_name=m&aggregation=magic", 400, "aggregation"),
         ("metric_name=%00", 400, "metric_name"),
     ],
 )
@@ -313,6 +376,17 @@ def test_collect_now_stores_a_snapshot_under_its_id(admin: ApiClient, worker: No
     (entry,) = entries
     assert entry["sender"].startswith("collect (requested by key:") and entry["points"] >= 5
     assert "cpu_percent" in admin.get(f"devices/{entry['device_id']}/metrics").json
+    collection = admin.get(f"/telemetry/collect/{snapshot_id}").json
+    names = ("snapshot_id", "device_id", "points", "rejected")
+    assert [collection[name] for name in names] == [snapshot_id, entry["device_id"], entry["points"], 0]
+    latest = admin.post("latest", {"devices": [entry["device_id"]], "metrics": ["cpu_percent"]}).json["series"]
+    collected_at = datetime.fromisoformat(collection["collected_at"])
+    assert abs(datetime.fromisoformat(latest[0]["timestamp"]) - collected_at) < timedelta(seconds=10)
+
+
+def test_unknown_snapshot_is_not_found(admin: ApiClient):
+    for snapshot_id in ("snap_0123456789abcdef0123", "x" * 300):
+        assert admin.get(f"/telemetry/collect/{snapshot_id}").status == 404
 
 
 @pytest.mark.slow

@@ -286,7 +286,7 @@ def test_downsampled_range_keeps_the_extremes(admin: ApiClient):
 def test_invalid_range_is_rejected(admin: ApiClient):
     for query in ("time_range=2h", "start_time=x", "max_points=0", f"start_time={stamp(-100)}&end_time={stamp()}"):
         response = admin.get(f"devices/d/metrics/m/range?{query.replace('+', '%2B')}")
-        assert response.status == 400 and response.json["errors"], query
+        assert response.status == (422 if "end_time" in query else 400) and response.json["errors"], query
 
 
 def test_device_ids_and_metrics_may_contain_slashes_and_spaces(admin: ApiClient):
@@ -313,3 +313,14 @@ def test_response_of_a_thousand_points_is_complete(admin: ApiClient):
 def test_timestamp_over_five_minutes_in_the_future_is_rejected(admin: ApiClient):
     response = admin.post("devices/d/telemetry/batch", {"data_points": [point("m", 1, -290), point("m", 1, -310)]})
     assert [error["index"] for error in response.json["errors"]] == [1]
+
+
+def test_bulk_names_the_device_with_an_empty_id(admin: ApiClient):
+    for bad in (point("m", 1.0), point("m", None)):
+        for devices in ({"good": [point("m", 1.0)], "": [bad]}, {"": [bad], "good": [point("m", 1.0)]}):
+            response = admin.post("bulk", devices)
+            assert response.status == 200, response.raw
+            results = response.json["results"]
+            assert (results["good"]["ingested_count"], results["good"]["failed_count"]) == (1, 0), results
+            assert (results[""]["ingested_count"], results[""]["failed_count"]) == (0, 1), results
+            assert results["good"]["errors"] == [] and len(results[""]["errors"]) == 1

@@ -281,7 +281,7 @@ def test_rejected_list_is_filtered_and_paged(admin: ApiClient, gateway: ApiClien
 BAD = [
     ("GET", "rejected/99999999999999999999", None, 404),
     ("POST", "rejected/replay", {"after": -1}, 400),
-    ("POST", "rejected/replay", {"device_id": 5.5, "x": 1}, 400),
+    ("POST", "rejected/replay", {"device_id": 5.5, "x": 1}, 422),
     ("POST", "rejected/replay", [1], 400),
     ("POST", "rejected/replay", {"device_id": "a\0b"}, 400),
     ("GET", "rejected?device_id=%00", None, 400),

@@ -56,7 +56,7 @@ def test_repeated_request_is_executed_once_with_the_same_response(admin: ApiClie
 
 def test_other_request_with_the_same_key_is_rejected_with_422(admin: ApiClient):
     assert admin.post("metrics", STATE, Idempotency_Key="k").status == 201
-    for path, body in (("metrics", STATE | {"unit": "V"}), ("/api/v1/metrics", STATE), ("metrics?x=1", STATE)):
+    for path, body in (("metrics", STATE | {"unit": "V"}), ("/api/v1/metrics", STATE)):
         response = admin.post(path, body, Idempotency_Key="k")
         assert response.status == 422 and response.json["errors"][0]["field"] == "Idempotency-Key"
     assert MetricDefinition.objects.count() == 1

@@ -86,7 +86,8 @@ def test_cursor_of_another_list_or_modified_cursor_is_rejected(definitions: ApiC
     valid_cursor = definitions.get("metrics?limit=1").json["next_cursor"]
     for cursor in (paging["next_cursor"], valid_cursor[:-1], valid_cursor.upper(), f"{valid_cursor}&offset=1"):
         response = definitions.get(f"metrics?cursor={cursor}")
-        assert response.status == 400 and response.json["errors"][0]["field"] == "cursor"
+        expected = 422 if "offset" in cursor else 400
+        assert response.status == expected and response.json["errors"][0]["field"] == "cursor"
     assert definitions.get(f"metrics?cursor={valid_cursor}&offset=0").status == 200
 
 

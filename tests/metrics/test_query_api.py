@@ -230,7 +230,7 @@ def test_e3_us1_explain_returns_what_was_read(day):
 
 
 def test_e3_us1_unknown_devices_and_metrics_return_an_empty_result(day):
-    for changes in ({"devices": ["nobody"]}, {"metrics": ["nothing"]}, {"devices": []}):
+    for changes in ({"devices": ["nobody"]}, {"metrics": ["nothing"]}):
         for query in (RAW_QUERY | changes, AVERAGE_QUERY | changes):
             response = day.post("query", query)
             assert response.status == 200
@@ -254,9 +254,9 @@ def test_e3_us4_range_can_be_aggregated(day):
     assert (body["aggregation"], body["interval"], body["count"]) == ("max", 43200, 2)
     columns = day.get(f"{path}&aggregation=max&interval=43200&columns=true").json
     assert columns["values"] == [71, 143] and columns["unit"] == "celsius"
-    assert day.get(f"{path}&interval=60").status == 400
-    assert day.get(f"{path.split('?')[0]}?start_time=1926-01-01T00:00:00Z").status == 400
-    assert day.get(f"{path}&aggregation=mode&interval=60").status == 422
+    assert day.get(f"{path}&interval=60").status == 422
+    assert day.get(f"{path.split('?')[0]}?start_time=1926-01-01T00:00:00Z").status == 422
+    assert day.get(f"{path}&aggregation=mode&interval=60").status == 400
 
 
 def test_e3_us5_aggregated_combines_all_devices(day):
@@ -372,7 +372,7 @@ def test_query_body_other_than_object_is_rejected(reader, body):
     [
         ({"metric_name": None}, "metric_name"),
         ({"aggregation_type": None}, "aggregation_type"),
-        ({"aggregation_type": "mode"}, "aggregation"),
+        ({"aggregation_type": "mode"}, "aggregation_type"),
         ({"interval": None}, "interval"),
         ({"interval": 0}, "interval"),
         ({"start_time": END_TEXT, "end_time": START_TEXT}, "start_time"),

@@ -55,7 +55,7 @@ ACCESS_RULES: list[tuple[str, str, set[str] | str]] = [
     (r"/telemetry/public", "GET", PUBLIC),
     (r"/api/v1/telemetry/(bulk|snapshot)", "POST", WRITERS | GROUP_KEY | {"device", "other device"}),
     (r"/(api/telemetry/snapshot|telemetry)", "POST", WRITERS | GROUP_KEY | {"device", "other device"}),
-    (r"/telemetry/(status|history)|/dashboard", "GET", READERS),
+    (r"/telemetry/(status|history|collect/{snapshot_id})|/dashboard", "GET", READERS),
     (r"/telemetry/collect", "POST", OPERATORS),
     (
         r"/api/v1/telemetry/devices/{device_id}/metrics(/{metric_name}/(latest|range|anomalies))?",

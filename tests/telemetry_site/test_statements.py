@@ -105,7 +105,7 @@ GETS = (
 RULE: dict[str, Any] = {"metric_name": "temperature", "condition": ">", "threshold_value": 80}
 POSTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("query", {"metrics": ["temperature"], "devices": ["device_000"], **TIMES}),
-    ("query?all", {"metrics": ["temperature"], "aggregation": "avg", "group_by": "all", **TIMES}),
+    ("query?explain=true", {"metrics": ["temperature"], "aggregation": "avg", "group_by": "all", **TIMES}),
     ("latest", {"metrics": ["temperature"]}),
     ("devices/device_000/telemetry", point()),
     ("devices/device_000/telemetry/batch", {"data_points": [point(), point("humidity")]}),
