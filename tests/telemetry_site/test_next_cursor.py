@@ -14,7 +14,7 @@ from tests.conftest import ApiClient, point
 from tests.telemetry_site.test_unknown_names import operations, query_names
 
 NOW = datetime.now(UTC)
-TIMES = {"start_time": (NOW - timedelta(hours=1)).isoformat(), "end_time": (NOW + timedelta(minutes=1)).isoformat()}
+TIMES = {"start_time": (NOW - timedelta(hours=1)).isoformat(), "end_time": (NOW + timedelta(hours=1)).isoformat()}
 RANGE = "/api/v1/telemetry/devices/{device_id}/metrics/{metric_name}/range"
 AGGREGATED = {"metric_name": "m0", "aggregation_type": "count", "interval": 60, **TIMES}
 LISTS: dict[str, dict[str, Any]] = {  # parameters by path, under /api/v1/telemetry/

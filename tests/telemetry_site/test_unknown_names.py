@@ -25,12 +25,20 @@ def accepts_any_query(operation: dict[str, Any]) -> bool:
     return operation.get("security", [{}]) == [{}] or operation["operationId"] in INGESTION
 
 
+def parameters_of(operation: dict[str, Any]) -> list[dict[str, Any]]:
+    shared = SCHEMA["components"].get("parameters", {})
+    return [
+        shared[entry["$ref"].rpartition("/")[2]] if "$ref" in entry else entry
+        for entry in operation.get("parameters", ())
+    ]
+
+
 def query_names(operation: dict[str, Any]) -> list[str]:
-    return [entry["name"] for entry in operation.get("parameters", ()) if entry["in"] == "query"]
+    return [entry["name"] for entry in parameters_of(operation) if entry["in"] == "query"]
 
 
 def path_with_examples(path: str, operation: dict[str, Any]) -> str:
-    for entry in operation.get("parameters", ()):
+    for entry in parameters_of(operation):
         if entry["in"] == "path":
             value = str(entry["examples"]["Example"]["value"]) if "examples" in entry else "x"
             path = path.replace("{" + entry["name"] + "}", value.replace(" ", "%20"))
