@@ -8,11 +8,11 @@ import os
 import socket
 import sys
 from argparse import ArgumentParser
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from http.client import HTTPConnection, HTTPException
 
-from telemetry_site import settings
+from telemetry_site import settings, site_account
 from telemetry_site.embedded import orphan_processes, site_processes
 from telemetry_site.embedded.child_process import last_lines
 from telemetry_site.embedded.data_folder import lock_data_folder
@@ -20,6 +20,7 @@ from telemetry_site.embedded.paths import DataFolder
 from telemetry_site.embedded.postgres import CannotStart
 from telemetry_site.embedded.server_binaries import MissingBinary
 from telemetry_site.embedded.servers import START_TIMEOUT, embedded_servers
+from telemetry_site.embedded.site_processes import Runtime
 from telemetry_site.embedded.supervisor import StopRequested, Supervisor
 from telemetry_site.embedded.terminal_output import TerminalOutput
 from telemetry_site.env import InvalidSetting
@@ -105,14 +106,16 @@ def start(
         orphan_processes.SUPERVISED_VARIABLE: str(data_folder.path),
         "TELEMETRY_DATA_DIR": str(data_folder.path),
     }
-    provision(supervisor, data_folder, environment)
+    runtime = Runtime(data_folder, environment)
+    provision(supervisor, runtime)
     output.step("Ready: database migrated, admin and keys created")
+    runtime = site_account.without_root(runtime, output.line)
     logs = data_folder.log(WEB).parent
     if listening is not None:
-        start_web(supervisor, data_folder, environment, listening)
+        start_web(supervisor, runtime, listening)
     # Started after the web process, so that on a small machine they do not delay it.
     others = [role for role in (WORKER, BEAT) if role in roles]
-    start_background(supervisor, data_folder, environment, others)
+    start_background(supervisor, runtime, others)
     output.step("; ".join([*["Ready: web"] * (WEB in roles), *(f"{role} is starting" for role in others)]))
     if listening is not None:
         output.ready(site_url(), password_line(data_folder, password_is_new), api_key(data_folder))
@@ -129,12 +132,12 @@ def start_servers(supervisor: Supervisor, output: TerminalOutput, data_folder: D
         output.step(f"Ready: {' and '.join(sorted(server.name for server in servers))}")
 
 
-def provision(supervisor: Supervisor, data_folder: DataFolder, environment: Mapping[str, str]) -> None:
+def provision(supervisor: Supervisor, runtime: Runtime) -> None:
     """Migrate the database and create admin and keys, in a separate process.
 
     Raises UnusableServer if a configured server cannot be reached; CannotStart for other failures.
     """
-    provisioning = site_processes.provisioning(data_folder, environment)
+    provisioning = site_processes.provisioning(runtime)
     provisioning.log.unlink(missing_ok=True)
     provisioning.start()
     process = provisioning.process
@@ -153,26 +156,19 @@ def provision(supervisor: Supervisor, data_folder: DataFolder, environment: Mapp
         raise CannotStart(f"the database cannot be migrated (see {provisioning.log}):{lines}")
 
 
-def start_web(
-    supervisor: Supervisor, data_folder: DataFolder, environment: Mapping[str, str], listening: socket.socket
-) -> None:
-    web = site_processes.web(data_folder, environment, listening.fileno(), settings.BEHIND_PROXY)
+def start_web(supervisor: Supervisor, runtime: Runtime, listening: socket.socket) -> None:
+    web = site_processes.web(runtime, listening.fileno(), settings.BEHIND_PROXY)
     supervisor.add(web, WEB_RESERVE)
     supervisor.wait_until_ready(web_answers, web, WEB_START_TIMEOUT, "the web process")
     if settings.HOST_COLLECTOR:
-        supervisor.add(
-            site_processes.host_collector(data_folder, environment, site_url(), data_folder.host_device_id()),
-            WEB_RESERVE,
-        )
+        supervisor.add(site_processes.host_collector(runtime, site_url()), WEB_RESERVE)
 
 
-def start_background(
-    supervisor: Supervisor, data_folder: DataFolder, environment: Mapping[str, str], roles: Collection[str]
-) -> None:
+def start_background(supervisor: Supervisor, runtime: Runtime, roles: Collection[str]) -> None:
     if WORKER in roles:
-        supervisor.add(site_processes.worker(data_folder, environment), WORKER_RESERVE)
+        supervisor.add(site_processes.worker(runtime), WORKER_RESERVE)
     if BEAT in roles:
-        supervisor.add(site_processes.beat(data_folder, environment), WEB_RESERVE)
+        supervisor.add(site_processes.beat(runtime), WEB_RESERVE)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -47,7 +47,7 @@ lc_messages = 'C'
 default_text_search_config = 'pg_catalog.english'
 """
 PG_HBA_CONF = """\
-# Rewritten at each start: only the owner of this installation can connect, by unix socket.
+# Rewritten at each start: only the accounts of this installation can connect, by unix socket.
 local all all peer map=owner
 """
 
@@ -166,16 +166,17 @@ class PostgreSQL:
         The caller holds the data folder's lock and has stopped every server in it. PostgreSQL itself would trust a
         lock file whose process ID has since been reused by another process.
         """
-        account_name = pwd.getpwuid(os.geteuid()).pw_name
-        identity_map = "".join(f'owner "{account_name}" {role}\n' for role in ("postgres", DATABASE_USER))
+        logins = [(pwd.getpwuid(os.geteuid()).pw_name, role) for role in ("postgres", DATABASE_USER)]
+        if self.account.is_another_user:  # it runs the site's processes, too, and owns the files of the database
+            logins.append((self.account.name, DATABASE_USER))
+        identity_map = "".join(f'owner "{name}" {role}\n' for name, role in logins)
         texts = {
             "postgresql.conf": POSTGRESQL_CONF.format(durable="on" if self.durable else "off"),
             "pg_hba.conf": PG_HBA_CONF,
             "pg_ident.conf": identity_map,
         }
         for name, text in texts.items():
-            (folder / name).write_text(text)
-            os.chown(folder / name, self.account.uid, self.account.gid)
+            self.account.write_file(folder / name, text)
         (folder / "postmaster.pid").unlink(missing_ok=True)
         for suffix in ("", ".lock"):
             (self.data_folder.run_dir / f".s.PGSQL.{POSTGRES_PORT}{suffix}").unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The operating system account of the embedded servers, and its access to the data folder.
+"""The unprivileged account that runs the embedded servers and the site's processes when root starts the site.
 
 PostgreSQL refuses to run as root. If root runs `make run`, both servers run under an unprivileged account,
 even if the data folder is below a folder such as /root that this account cannot enter. No permissions are
@@ -22,7 +22,7 @@ UNPRIVILEGED_ACCOUNTS = ("telemetry", "nobody")
 
 @dataclass(frozen=True)
 class ServerAccount:
-    """The operating system account that runs the servers."""
+    """An operating system account that runs servers and processes of the site."""
 
     name: str
     uid: int
@@ -35,6 +35,21 @@ class ServerAccount:
     def popen_arguments(self) -> dict[str, Any]:
         """Return the subprocess arguments that switch to this account."""
         return {"user": self.uid, "group": self.gid, "extra_groups": []} if self.is_another_user else {}
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment variables that describe this account, such as its home folder."""
+        return {"HOME": pwd.getpwuid(self.uid).pw_dir, "USER": self.name, "LOGNAME": self.name}
+
+    def write_file(self, path: Path, text: str) -> None:
+        """Replace a file by one of this account with mode 0600.
+
+        The account can write to the folder, so a symbolic link there must not lead root to another file.
+        """
+        path.unlink(missing_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            os.fchown(descriptor, self.uid, self.gid)
+            file.write(text)
 
     def take_ownership(self, folder: Path) -> None:
         """Create `folder` with mode 0700 if needed, and make this account the owner of everything in it."""

@@ -6,9 +6,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from telemetry_site.embedded.child_process import StopPolicy, spawn
 from telemetry_site.embedded.paths import DataFolder
+from telemetry_site.embedded.server_account import ServerAccount
 from telemetry_site.env import BASE_DIR
 
 SHUTDOWN_TIMEOUT = 10  # seconds in which the web process can finish open requests
@@ -26,6 +28,7 @@ class SiteProcess:
     command: Sequence[str]
     environment: Mapping[str, str]
     log: Path
+    account: ServerAccount | None = None  # None: the current account
     pass_fds: tuple[int, ...] = ()
     stop_policy: StopPolicy = field(default_factory=StopPolicy)
     process: subprocess.Popen[bytes] | None = None
@@ -34,6 +37,7 @@ class SiteProcess:
         self.process = spawn(
             [sys.executable, *self.command],
             self.log,
+            account=self.account,
             environment=self.environment,
             folder=BASE_DIR,
             pass_fds=self.pass_fds,
@@ -41,12 +45,27 @@ class SiteProcess:
         )
 
 
-def provisioning(data_folder: DataFolder, environment: Mapping[str, str]) -> SiteProcess:
+@dataclass(frozen=True)
+class Runtime:
+    """The data folder, the environment and the account of the site's processes."""
+
+    data_folder: DataFolder
+    environment: Mapping[str, str]
+    account: ServerAccount | None = None  # None: the current account
+
+    def process(
+        self, name: str, command: Sequence[str], variables: Mapping[str, str] | None = None, **options: Any
+    ) -> SiteProcess:
+        log = self.data_folder.log(name.replace(" ", "_"))
+        return SiteProcess(name, command, {**self.environment, **(variables or {})}, log, self.account, **options)
+
+
+def provisioning(runtime: Runtime) -> SiteProcess:
     """Return the process that migrates the database and creates admin and keys."""
-    return SiteProcess("provisioning", ["manage.py", "provision"], environment, data_folder.log("provision"))
+    return runtime.process("provision", ["manage.py", "provision"])
 
 
-def web(data_folder: DataFolder, environment: Mapping[str, str], listening: int, behind_proxy: bool) -> SiteProcess:
+def web(runtime: Runtime, listening: int, behind_proxy: bool) -> SiteProcess:
     """Return the web process.
 
     `listening` is the descriptor of a socket that the supervisor keeps open, so that requests wait during a restart.
@@ -72,11 +91,11 @@ def web(data_folder: DataFolder, environment: Mapping[str, str], listening: int,
         *("--ws-max-size", str(MAX_WEBSOCKET_MESSAGE), "--ws-per-message-deflate", "false"),
         "--proxy-headers" if behind_proxy else "--no-proxy-headers",
     ]
-    environment = {"TELEMETRY_STATEMENT_TIMEOUT": str(STATEMENT_TIMEOUT), **environment}
-    return SiteProcess("web", command, environment, data_folder.log("web"), pass_fds=(listening,))
+    timeout = runtime.environment.get("TELEMETRY_STATEMENT_TIMEOUT", str(STATEMENT_TIMEOUT))
+    return runtime.process("web", command, {"TELEMETRY_STATEMENT_TIMEOUT": timeout}, pass_fds=(listening,))
 
 
-def worker(data_folder: DataFolder, environment: Mapping[str, str]) -> SiteProcess:
+def worker(runtime: Runtime) -> SiteProcess:
     """Return the Celery worker."""
     command = [
         *("-m", "celery", "-A", "telemetry_site", "worker", "--loglevel", "WARNING"),
@@ -84,24 +103,29 @@ def worker(data_folder: DataFolder, environment: Mapping[str, str]) -> SiteProce
         *("--pool", "threads", "--concurrency", str(WORKER_THREADS)),
         *("--without-gossip", "--without-mingle", "--without-heartbeat"),
     ]
-    return SiteProcess("worker", command, environment, data_folder.log("worker"), stop_policy=StopPolicy(timeout=5))
+    return runtime.process("worker", command, stop_policy=StopPolicy(timeout=5))
 
 
-def beat(data_folder: DataFolder, environment: Mapping[str, str]) -> SiteProcess:
+def beat(runtime: Runtime) -> SiteProcess:
     """Return Celery beat, which schedules the periodic tasks."""
     command = [
         *("-m", "celery", "-A", "telemetry_site", "beat", "--loglevel", "WARNING"),
-        *("--pidfile=", "--schedule", str(data_folder.path / "beat-schedule")),
+        *("--pidfile=", "--schedule", str(beat_schedule(runtime))),
     ]
-    return SiteProcess("beat", command, environment, data_folder.log("beat"))
+    return runtime.process("beat", command)
 
 
-def host_collector(data_folder: DataFolder, environment: Mapping[str, str], url: str, device_id: str) -> SiteProcess:
+def beat_schedule(runtime: Runtime) -> Path:
+    """Return the file of beat, which contains pickles: root never reads the one that another account writes."""
+    folder = runtime.data_folder.path
+    return folder / "beat-schedule" if runtime.account is None else folder / "beat" / "schedule"
+
+
+def host_collector(runtime: Runtime, url: str) -> SiteProcess:
     """Return the process that sends measurements of this machine through the HTTP API, as any device does."""
-    settings = {
+    variables = {
         "TELEMETRY_URL": url,
-        "TELEMETRY_API_KEY_FILE": str(data_folder.host_collector_key_file),
-        "TELEMETRY_DEVICE_ID": device_id,
+        "TELEMETRY_API_KEY_FILE": str(runtime.data_folder.host_collector_key_file),
+        "TELEMETRY_DEVICE_ID": runtime.data_folder.host_device_id(),
     }
-    command = ["-m", "ingest.collectors.host"]
-    return SiteProcess("host collector", command, {**environment, **settings}, data_folder.log("host_collector"))
+    return runtime.process("host collector", ["-m", "ingest.collectors.host"], variables)

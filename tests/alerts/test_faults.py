@@ -22,6 +22,7 @@ from alerts.notifications.channels import webhook
 from telemetry_site.embedded import site_processes
 from telemetry_site.embedded.child_process import request_stop, wait_until_stopped
 from telemetry_site.embedded.paths import DataFolder
+from telemetry_site.embedded.site_processes import Runtime
 from tests.alerts.receivers import ReceivedRequest, Reply, WebhookReceiver, ok, run_dripping_server, run_receiver
 from tests.alerts.site_notifications import (
     MAX_DELAY,
@@ -151,7 +152,7 @@ def test_frozen_worker_blocks_no_ingestion_and_catches_up(running: Site, receive
 @contextmanager
 def second_worker(site: Site, first_process: psutil.Process) -> Iterator[None]:
     """Run a second worker while the supervisor, which would restart the first one, is suspended."""
-    child_process = site_processes.worker(DataFolder(site.data_dir), first_process.environ())
+    child_process = site_processes.worker(Runtime(DataFolder(site.data_dir), first_process.environ()))
     child_process.start()
     assert child_process.process is not None
     second_process = psutil.Process(child_process.process.pid)

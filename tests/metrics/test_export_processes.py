@@ -27,6 +27,7 @@ from metrics.storage.write.group_commit import JournalEntry, writer
 from metrics.storage.write.incoming import IncomingPoints
 from telemetry_site.celery import app as celery
 from telemetry_site.embedded import site_processes
+from telemetry_site.embedded.site_processes import Runtime
 from tests.conftest import API, ApiClient
 from tests.metrics.sample_day import END_TEXT, START, START_TEXT, merge_all, point_at, send_points
 from tests.metrics.test_export_jobs import create_export, download, get_export
@@ -78,13 +79,13 @@ def run_process(*command: str) -> Iterator[psutil.Process]:
 
 
 def run_worker() -> AbstractContextManager[psutil.Process]:
-    return run_process(*site_processes.worker(settings.EMBEDDED, {}).command[1:])
+    return run_process(*site_processes.worker(Runtime(settings.EMBEDDED, {})).command[1:])
 
 
 @contextmanager
 def run_web(large_series: ApiClient) -> Iterator[tuple[psutil.Process, ApiClient]]:
     port = free_port()
-    program = site_processes.web(settings.EMBEDDED, {}, listening=0, behind_proxy=False).command
+    program = site_processes.web(Runtime(settings.EMBEDDED, {}), listening=0, behind_proxy=False).command
     command = [*program[1 : program.index("--fd")], *program[program.index("--fd") + 2 :]]
     with run_process(*command, "--port", str(port)) as process:
         caller = ApiClient(port, large_series.headers)

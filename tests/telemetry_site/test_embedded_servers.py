@@ -15,6 +15,7 @@ import redis
 
 from telemetry_site.embedded.paths import SOCKET_PATH_LIMIT, DataFolder
 from telemetry_site.embedded.postgres import CannotStart
+from telemetry_site.embedded.server_account import ServerAccount
 from telemetry_site.embedded.servers import EmbeddedServers
 from telemetry_site.env import InvalidSetting
 from tests.telemetry_site.site_process import ROOT, wait_until
@@ -63,15 +64,31 @@ def test_servers_are_durable_by_default(tmp_path: Path) -> None:
 
 
 @AS_ROOT
-def test_root_starts_servers_under_an_account_that_cannot_log_in_as_the_site(servers: EmbeddedServers) -> None:
-    nobody = pwd.getpwnam("nobody")
-    assert servers.data_folder.postgres_dir.stat().st_uid != os.geteuid()
+@pytest.mark.parametrize(("role", "accepted"), [("telemetry", True), ("postgres", False)])
+def test_account_of_the_servers_can_log_in_as_the_site_but_not_as_superuser(
+    servers: EmbeddedServers, role: str, accepted: bool
+) -> None:
+    account = pwd.getpwuid(servers.data_folder.postgres_dir.stat().st_uid)
+    assert account.pw_uid != os.geteuid()
     # The interpreter starts as root and drops its privileges before it connects.
     script = f"import os, psycopg; os.chdir({str(servers.data_folder.run_dir)!r}); os.setgroups([]); "
-    script += f"os.setgid({nobody.pw_gid}); os.setuid({nobody.pw_uid}); "
-    script += "psycopg.connect(host='/proc/self/cwd', user='telemetry', dbname='telemetry')"
+    script += f"os.setgid({account.pw_gid}); os.setuid({account.pw_uid}); "
+    script += f"psycopg.connect(host='/proc/self/cwd', user={role!r}, dbname='telemetry')"
     completed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert "Peer authentication failed" in completed.stderr
+    assert ("Peer authentication failed" not in completed.stderr) == accepted, completed.stderr
+    assert (completed.returncode == 0) == accepted, completed.stderr
+
+
+@AS_ROOT
+def test_files_that_root_writes_for_the_account_replace_symbolic_links(tmp_path: Path) -> None:
+    (tmp_path / "file_of_root").write_text("unchanged")
+    (tmp_path / "pg_hba.conf").symlink_to(tmp_path / "file_of_root")
+    nobody = pwd.getpwnam("nobody")
+    ServerAccount(nobody.pw_name, nobody.pw_uid, nobody.pw_gid).write_file(tmp_path / "pg_hba.conf", "new")
+    assert (tmp_path / "file_of_root").read_text() == "unchanged"
+    assert (tmp_path / "file_of_root").stat().st_uid == 0
+    status = (tmp_path / "pg_hba.conf").lstat()
+    assert (status.st_uid, status.st_mode & 0o7777, status.st_size) == (nobody.pw_uid, 0o600, 3)
 
 
 @AS_ROOT
