@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable
 from typing import NamedTuple
 
+from alerts.notifications import channel_lifecycle
 from dashboard.api import status
 from ingest import authentication
 from ingest.identity import issuer_tokens, keys, last_used
@@ -47,6 +48,7 @@ CACHES = (
     ProcessCache("ingest.identity.issuer_tokens.key_set_at", issuer_tokens.key_set_at.cache_clear),
     ProcessCache("ingest.identity.last_used._used", last_used.clear),
     ProcessCache("ingest.rejected.inbox._inbox", inbox.reset_inbox),
+    ProcessCache("alerts.notifications.channel_lifecycle._tests", channel_lifecycle.reset_running_tests),
     ProcessCache("dashboard.api.status._public", status.clear_cache),
     ProcessCache("telemetry_site.health_checks._redis", health_checks.reset_redis_client),
 )

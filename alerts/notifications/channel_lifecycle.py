@@ -149,7 +149,12 @@ def _running_test(channel: Channel) -> Iterator[None]:
         yield
     finally:
         with _tests_lock:
-            _tests.remove(channel.pk)
+            _tests.discard(channel.pk)
+
+
+def reset_running_tests() -> None:
+    """Forget running tests: a forked child has none of the threads that run them."""
+    _tests.clear()
 
 
 def _save(

@@ -12,6 +12,7 @@ from tests.telemetry_site.site_process import ROOT
 PACKAGES = ("telemetry_site", "dashboard", "alerts", "ingest", "metrics", "rest")
 # Module variables whose state needs no reset.
 RESOURCES = {  # closed or stopped by their owner, or set once at the start
+    "alerts.notifications.channels.apprise_network._install",
     "metrics.alert_summary._alert_summary",
     "metrics.audit.model_changes.watched_models",
     "metrics.storage.connection._pools",
