@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from django.db import transaction
 
 from ingest.recordings.cell_values import infer_kind
 from ingest.recordings.errors import UnreadableRecording
@@ -67,26 +68,17 @@ class RecordingDefinitions:
         age = time.time_ns() // 1000 - oldest
         return max(1, min(LONGEST_RETENTION_DAYS, -(-age // DAY)))
 
+    @transaction.atomic
     def _ensure_metric(self, name: str, rows: RecordingRows, positions: list[int], needed: int) -> None:
+        """Create or extend one definition. Another process can load the same metric at the same time."""
         days = min(LONGEST_RETENTION_DAYS, max(DEFAULT_RETENTION_DAYS, needed + max(HEADROOM_DAYS, needed // 10)))
-        definition = MetricDefinition.objects.filter(name=name).first()
+        definitions = MetricDefinition.objects.select_for_update()
+        definition = definitions.filter(name=name).first()
         if definition is None:
-            cells = [rows.cells[position] for position in positions[:SAMPLE_SIZE]]
-            kind = infer_kind(cells)
-            if kind is Kind.STRING:
-                refuse_written_numbers(name, cells)
-            unit = rows.contexts[0][positions[0]].strip() if rows.contexts[0] else ""
-            unit = unit.encode("utf-8", "ignore").decode()  # a row with bytes that are not text is rejected later
-            MetricDefinition.objects.create(
-                name=name,
-                data_type=DataType[kind.name],
-                unit=unit[:MAX_UNIT_LENGTH],
-                retention_days=days,
-                created_by="load",
-            )
-            self.notes[name] = f"metric {name} is defined: {kind.name.lower()}, retention {days} days"
-            self._kinds[name], self._days[name] = kind, days
-            return
+            fields = self._inferred_fields(name, rows, positions) | {"retention_days": days, "created_by": "load"}
+            definition, created = definitions.get_or_create(name=name, defaults=fields)
+            if created:
+                self.notes[name] = f"metric {name} is defined: {definition.data_type}, retention {days} days"
         self._kinds[name] = series_registry.KIND_OF_TYPE[definition.data_type]
         self._days[name] = definition.retention_days
         if needed <= definition.retention_days:
@@ -95,3 +87,13 @@ class RecordingDefinitions:
         definition.save(update_fields=["retention_days", "updated_at"])
         self.notes[name] = f"metric {name}: retention is now {days} days instead of {before}"
         self._days[name] = days
+
+    @staticmethod
+    def _inferred_fields(name: str, rows: RecordingRows, positions: list[int]) -> dict[str, str]:
+        cells = [rows.cells[position] for position in positions[:SAMPLE_SIZE]]
+        kind = infer_kind(cells)
+        if kind is Kind.STRING:
+            refuse_written_numbers(name, cells)
+        unit = rows.contexts[0][positions[0]].strip() if rows.contexts[0] else ""
+        unit = unit.encode("utf-8", "ignore").decode()  # a row with bytes that are not text is rejected later
+        return {"data_type": DataType[kind.name], "unit": unit[:MAX_UNIT_LENGTH]}

@@ -22,12 +22,16 @@ import numpy as np
 import psutil
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
 
+from ingest.recordings import metric_definitions
+from ingest.recordings.cell_values import infer_kind
 from ingest.recordings.load import LoadOptions, LoadResult, RecordingLoad
 from metrics.models import Device, MetricDefinition
 from metrics.query.latest import list_device_metrics
 from metrics.query.raw_points import RawPoints
 from metrics.storage.connection import connection_parameters
+from metrics.storage.format.codec import Kind
 from metrics.storage.format.contexts import read_context
 from tests.metrics.stored_points import read_stored_values
 
@@ -123,6 +127,34 @@ def test_metric_is_defined_with_enough_retention_which_is_never_reduced(tmp_path
 
 
 # --- rows that cannot be kept -----------------------------------------------------------------------
+
+
+def test_two_loads_that_define_the_same_metric_at_once_store_all_points(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both_found_no_definition = threading.Barrier(2, timeout=30)
+
+    def wait_and_infer(cells: list[str]) -> Kind:
+        both_found_no_definition.wait()
+        return infer_kind(cells)
+
+    def load_one(days: int) -> None:
+        path = write_file(tmp_path, f"timestamp,value\n{datetime.now(UTC) - timedelta(days=days)},1.5\n", f"{days}.csv")
+        try:
+            outputs.append(load(path, device=f"device-{days}", metric="shared"))
+        finally:
+            connection.close()
+
+    monkeypatch.setattr(metric_definitions, "infer_kind", wait_and_infer)
+    outputs: list[str] = []
+    threads = [threading.Thread(target=load_one, args=(days,)) for days in (200, 400)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert ["1 points stored" in output for output in outputs] == [True, True]
+    assert [len(points(f"device-{days}", "shared")) for days in (200, 400)] == [1, 1]
+    assert MetricDefinition.objects.get(name="shared").retention_days >= 400
 
 
 def test_invalid_rows_are_counted_by_reason_and_valid_rows_are_stored(tmp_path: Path) -> None:
