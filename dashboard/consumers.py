@@ -13,12 +13,13 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 
 from dashboard.live_subscription import InvalidSubscription, LiveSubscription, is_same_site
-from ingest.authentication import find_caller_async, is_still_valid, read_credential
+from ingest.authentication import find_caller_async, read_credential, renew_caller
 from metrics import stream_follower
 from metrics.error_responses import EXPECTED_ERRORS
 from metrics.models import Device
 from metrics.query import latest
 from metrics.required_revision import wait_until_current
+from metrics.storage.series_registry import cached_registry
 from rest.caller import Caller
 from rest.json_names import unique_names
 
@@ -28,7 +29,8 @@ NOT_SIGNED_IN = 4401
 WRONG_ORIGIN = MAY_NOT_READ = 4403
 FAILED = 1011
 HEARTBEAT_S = 5.0
-# A socket outlives the request that opened it: after this many heartbeats the session is checked again.
+# A socket outlives the request that opened it: after this many heartbeats the session is checked again, if nothing else
+# has changed.
 SESSION_CHECK_HEARTBEATS = 12
 MAX_MESSAGE_LENGTH = 256 * 1024
 POINTS_PER_MESSAGE = 2000
@@ -66,6 +68,9 @@ class LiveConsumer(AsyncWebsocketConsumer):
 
     channel_layer_alias = ""  # no Redis: the stream works while it is down
     sending: asyncio.Task[None] | None = None
+    relayed: stream_follower.Subscription | None = None
+    requested: set[str] | None = None  # devices of the subscription
+    revision = -1  # with which `relayed` was limited to the devices that the caller sees
     caller: Caller
     credential: str | None = None
     heartbeat: asyncio.Task[None] | None = None
@@ -124,9 +129,11 @@ class LiveConsumer(AsyncWebsocketConsumer):
     async def send_points(self, subscription: LiveSubscription) -> None:
         """Send a snapshot and then every new point, until the socket closes or sends another subscription."""
         requested = None if subscription.devices is None else set(subscription.devices)
+        revision = cached_registry().revision  # before the devices are read: a later change is noticed
         devices = await database_sync_to_async(visible_devices)(self.caller, requested)
         metrics = None if subscription.metrics is None else set(subscription.metrics)
         relayed = stream_follower.follower().subscribe(devices, metrics)
+        self.relayed, self.requested, self.revision = relayed, requested, revision
         try:
             await self.send_message({"type": "subscribed", "time_ms": time.time() * 1000})
             points = await database_sync_to_async(read_snapshot)(devices, metrics)
@@ -145,34 +152,52 @@ class LiveConsumer(AsyncWebsocketConsumer):
             relayed.close()
 
     async def send_heartbeats(self) -> None:
-        """Send the server's time regularly, and close the socket once its caller is signed out."""
+        """Send the server's time regularly, and apply changes of what the caller sees."""
         sent = 0
         while True:
             await self.send_message({"type": "heartbeat", "time_ms": time.time() * 1000})
             await asyncio.sleep(HEARTBEAT_S)
             sent += 1
             try:
-                is_valid = await self.is_still_valid(sent)
+                code = await self.apply_changes(sent)
             except Exception:
                 log.exception("The credentials of a live stream cannot be checked")
-                await self.close(FAILED)
-                return
-            if not is_valid:
-                await self.close(NOT_SIGNED_IN)
+                code = FAILED
+            if code is not None:
+                await self.close(code)
                 return
 
-    async def is_still_valid(self, heartbeats: int) -> bool:
+    async def apply_changes(self, heartbeats: int) -> int | None:
+        """Limit the stream to the devices that the caller sees now; return the close code once it may not read.
+
+        Changes of keys, users and memberships change the revision; a session may also end without one.
+        """
+        revision, relayed = cached_registry().revision, self.relayed
+        is_changed = revision != self.revision
         if self.credential is not None:
-            return await is_still_valid(self.credential, self.caller)
-        return heartbeats % SESSION_CHECK_HEARTBEATS != 0 or await self.is_signed_in()
+            caller = await renew_caller(self.credential, self.caller)
+        elif is_changed or heartbeats % SESSION_CHECK_HEARTBEATS == 0:
+            caller = await self.find_session_caller()
+        else:
+            return None
+        if caller is None:
+            return NOT_SIGNED_IN
+        if not caller.may_read(caller.device_id):
+            return MAY_NOT_READ
+        self.caller = caller
+        if is_changed and relayed is not None:
+            relayed.limit(await database_sync_to_async(visible_devices)(caller, self.requested))
+            if relayed is self.relayed:
+                self.revision = revision
+        return None
 
     @database_sync_to_async
-    def is_signed_in(self) -> bool:
+    def find_session_caller(self) -> Caller | None:
         session = self.scope["session"]
         user = get_user_model().objects.filter(pk=self.scope["user"].pk, is_active=True).first()
         if user is None or not session.session_key or not session.exists(session.session_key):
-            return False
-        return Caller.of_user(user) == self.caller  # changed permissions: the page connects again
+            return None
+        return Caller.of_user(user)
 
     async def send_message(self, message: dict[str, Any]) -> None:
         await self.send(text_data=json.dumps(message, ensure_ascii=False, separators=(",", ":"), default=str))

@@ -129,13 +129,13 @@ async def find_caller_async(credential: str) -> Caller | None:
     return await (_resolve_token if jwts.is_jwt(credential) else _resolve_key)(credential)
 
 
-async def is_still_valid(credential: str, before: Caller) -> bool:
-    """Return whether the credential of an open connection still has the caller that it had `before`."""
+async def renew_caller(credential: str, before: Caller) -> Caller | None:
+    """Return the present caller of an open connection's credential, which had the caller `before`; None if it ended."""
     if before.expires <= time.time():
-        return False
+        return None
     if jwts.is_jwt(credential) and jwts.unverified_issuer(credential) in settings.SERVICES:
-        return True  # a service token can be used once, when the connection is opened
-    return await find_caller_async(credential) == before
+        return before  # a service token can be used once, when the connection is opened
+    return await find_caller_async(credential)
 
 
 def read_credential(api_key: str | None, authorization: str | None) -> str | None:

@@ -47,6 +47,12 @@ class Subscription:
         values, self.pending = list(self.pending.values()), {}
         return values
 
+    def limit(self, devices: Iterable[str] | None) -> None:
+        """Replace the devices, and discard values of other devices."""
+        self.devices = _frozen(devices)
+        if self.devices is not None:
+            self.pending = {key: value for key, value in self.pending.items() if key[0] in self.devices}
+
     def close(self) -> None:
         self.follower.subscriptions.discard(self)
 
@@ -58,6 +64,10 @@ class Subscription:
             if pending is None or pending[2] <= update[2]:
                 self.pending[key] = update
                 self.arrived.set()
+
+
+def _frozen(names: Iterable[str] | None) -> frozenset[str] | None:
+    return None if names is None else frozenset(names)
 
 
 class StreamFollower:
@@ -75,11 +85,7 @@ class StreamFollower:
             self._loop.call_soon_threadsafe(self._committed.set)
 
     def subscribe(self, devices: Iterable[str] | None, metrics: Iterable[str] | None) -> Subscription:
-        subscription = Subscription(
-            self,
-            None if devices is None else frozenset(devices),
-            None if metrics is None else frozenset(metrics),
-        )
+        subscription = Subscription(self, _frozen(devices), _frozen(metrics))
         self.subscriptions.add(subscription)
         if self._task is None or self._task.done():
             self._loop = asyncio.get_running_loop()

@@ -20,7 +20,7 @@ from ingest.models import ApiKey
 from metrics.devices import group_membership
 from metrics.models import Device, DeviceGroup
 from metrics.storage import series_registry
-from tests.conftest import ApiClient, person, point
+from tests.conftest import ApiClient, person, point, with_token
 
 TIMEOUT = 10
 
@@ -294,3 +294,57 @@ def test_bound_keys_receive_only_their_devices(gateway: ApiClient, device: ApiCl
             body = {name: [point(value=7.0)] for name in ("oven", "press", "device_001")}
             assert gateway.post("bulk", body).status == 200
             assert {row[0] for row in receive(socket, "points")["points"]} == {expected_device}
+
+
+def devices_sent(socket: ClientConnection, gateway: ApiClient, devices: list[str]) -> set[str]:
+    """Send a point of each device; return the devices of the values that the socket receives until the last one."""
+    sent_devices: set[str] = set()
+    assert gateway.post("bulk", {name: [point(value=1.0)] for name in devices}).status == 200
+    while devices[-1] not in sent_devices:
+        sent_devices |= {row[0] for row in receive(socket, "points")["points"]}
+    return sent_devices
+
+
+@pytest.mark.parametrize("kind", ["session", "key", "token"])
+def test_device_that_leaves_the_group_leaves_the_stream(
+    gateway: ApiClient, viewer: ApiClient, monkeypatch: pytest.MonkeyPatch, kind: str
+):
+    monkeypatch.setattr(consumers, "HEARTBEAT_S", 0.1)
+    assert gateway.post("bulk", {name: [point()] for name in ("oven", "press")}).status == 200
+    oven, press = Device.objects.order_by("device_id")
+    group = DeviceGroup.objects.get(name="site a")
+    group_membership.add_devices(group, [oven.pk, press.pk])
+    headers = {
+        "session": {"Cookie": viewer.headers["Cookie"]},
+        "key": {"X-Api-Key": ApiKey.issue("wall", "read", group=group)[1]},
+        "token": with_token(viewer.port, "viewer").headers,
+    }[kind]
+    with connect(f"ws://127.0.0.1:{viewer.port}/ws/live", additional_headers=headers, compression=None) as socket:
+        subscribe(socket)
+        assert devices_sent(socket, gateway, ["oven", "press"]) == {"oven", "press"}
+        group_membership.remove_devices(group, [oven.pk])
+        time.sleep(1.5)
+        assert devices_sent(socket, gateway, ["oven", "press"]) == {"press"}
+        group_membership.add_devices(group, [oven.pk])
+        time.sleep(1.5)
+        assert devices_sent(socket, gateway, ["press", "oven"]) == {"oven", "press"}
+
+
+def test_user_who_leaves_the_group_receives_no_more_values(
+    gateway: ApiClient, viewer: ApiClient, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(consumers, "HEARTBEAT_S", 0.1)
+    assert gateway.post("bulk", {name: [point()] for name in ("oven", "press")}).status == 200
+    oven, press = Device.objects.order_by("device_id")
+    group = DeviceGroup.objects.get(name="site a")
+    group_membership.add_devices(group, [oven.pk])
+    others = DeviceGroup.objects.create(name="site b")
+    group_membership.add_devices(others, [press.pk])
+    user = get_user_model().objects.get(username="viewer")
+    others.members.add(user)
+    with open_socket(viewer) as socket:
+        subscribe(socket)
+        assert devices_sent(socket, gateway, ["oven", "press"]) == {"oven", "press"}
+        group.members.remove(user)
+        time.sleep(1.5)
+        assert devices_sent(socket, gateway, ["oven", "press"]) == {"press"}
