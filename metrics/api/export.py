@@ -109,7 +109,7 @@ class ExportJobResource(Resource):
     write_scope = None  # ordering an export needs the same access as a query
 
     def requested_devices(self, request: Request) -> list[str | None]:
-        """Return the devices of a new export; access to those of an existing one was checked when it was ordered."""
+        """Return the devices of a new export; those of an existing one are checked by the download."""
         if self.action != "create" or not isinstance(request.data, dict):
             return []
         devices = request.data.get("device_ids")
@@ -160,7 +160,8 @@ class ExportJobResource(Resource):
         "download_export",
         "Download an export",
         tag=Tag.EXPORT,
-        description="Returns the file in the format of the order, once the status is `done`.",
+        description="Returns the file in the format of the order, once the status is `done`. 410 if the file no longer"
+        " exists, or if it contains a device that the caller no longer sees.",
         response=OpenApiTypes.STR,
         media_types=MEDIA_TYPES,
         errors=(404, 409, 410),
@@ -170,6 +171,7 @@ class ExportJobResource(Resource):
         job = self.get_object()
         if job.status != ExportStatus.DONE:
             raise Conflict(f"the export is {job.status}: only an export with status done can be downloaded")
+        jobs.check_visible(job, self.caller)
         stream = ByteStream(lambda: job_files.read_files(job.files))
         stream.wait_for_first_piece()
         response = file_response(stream, file_name(jobs.query_of(job), job.format), FORMATS[job.format].media_type)

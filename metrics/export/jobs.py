@@ -25,12 +25,12 @@ from metrics.error_responses import EXPECTED_ERRORS
 from metrics.export import job_files
 from metrics.export.formats import FORMATS
 from metrics.export.read_pieces import START, ExportPosition, PieceReader
-from metrics.models import ExportJob, ExportStatus
+from metrics.models import Device, ExportJob, ExportStatus
 from metrics.query.execute import resolve_series
 from metrics.query.query import Query
 from metrics.storage.errors import StorageUnavailable
 from rest.caller import Caller
-from rest.errors import RateLimited
+from rest.errors import Gone, RateLimited
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +81,15 @@ def visible_jobs(caller: Caller, own: bool = False) -> QuerySet[ExportJob]:
     """Return the jobs visible to a caller: its own, to an admin all; with `own` an admin's own only."""
     sees_all = caller.is_admin and not own
     return ExportJob.objects.all() if sees_all else ExportJob.objects.filter(owner=caller.name)
+
+
+def check_visible(job: ExportJob, caller: Caller) -> None:
+    """Raise Gone if the file may contain devices that the caller does not see any more."""
+    if caller.sees_all:
+        return
+    visible = Device.objects.visible_to(caller).filter(device_id__in=job.devices).count()
+    if not job.devices or visible < len(job.devices):
+        raise Gone("the export contains devices that you no longer see; create the export again")
 
 
 def cancel_job(job: ExportJob) -> bool:
@@ -187,6 +196,8 @@ def _write_rows(job: ExportJob) -> list[job_files.FileSize]:
     """Write the rows from the last saved position on; return all files of the job."""
     query, export_format = query_of(job), FORMATS[job.format]
     series = resolve_series(query)
+    job.devices = sorted({*job.devices, *(entry.device_id for entry in series)})
+    _save(job, devices=job.devices)
     earlier: list[job_files.FileSize] = [(name, size) for name, size in job.files]
     saved = time.monotonic()
     with job_files.JobFile(f"{job.export_id}.{job.attempt}") as file:

@@ -34,6 +34,7 @@ class ExportJob(models.Model):
     bytes = models.BigIntegerField(default=0)
     detail = models.TextField(blank=True, help_text="Reason of a failure.")
     incomplete = models.JSONField(default=list, help_text="Names of damaged blocks that are left out.")
+    devices = models.JSONField(default=list, help_text="IDs of the devices that the file may contain.")
     place = models.JSONField(null=True, help_text="Position from which to continue.")
     files = models.JSONField(default=list, help_text="[name, valid bytes] of each file, in order.")
     attempt = models.PositiveIntegerField(default=0)

@@ -12,12 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 from django.utils import timezone
 
+from metrics.devices import group_membership
 from metrics.export import job_files, jobs
 from metrics.export.parquet import arrow_header, convert_to_parquet, encode_arrow_batch
 from metrics.export.rows import ExportSeries
-from metrics.models import ExportJob
+from metrics.models import Device, DeviceGroup, ExportJob
 from metrics.storage.connection import connect
-from tests.conftest import ApiClient, person
+from tests.conftest import ApiClient, person, with_token
 from tests.metrics.sample_day import END_TEXT, START_TEXT, merge_all, point_at, send_points
 from tests.metrics.test_export import damage, export, read_export, two_days
 
@@ -382,3 +383,25 @@ def test_snapshot_of_a_finished_export_is_closed(points):
             "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'"
         )
         assert open_transactions.fetchone() == (0,)
+
+
+@pytest.mark.parametrize("change", ["device left", "user left", "group deleted"])
+def test_download_of_devices_that_are_no_longer_visible_returns_410(points: ApiClient, viewer: ApiClient, change: str):
+    group, device = DeviceGroup.objects.get(name="site a"), Device.objects.get(device_id="device_001")
+    group_membership.add_devices(group, [device.pk])
+    Device.objects.create(device_id="hidden")
+    callers = [viewer, with_token(viewer.port, "viewer")]
+    export_id = create_export(viewer, device_ids=["device_001", "hidden", "missing"])
+    assert jobs.run_pending_jobs() == 1
+    content = download(points, export_id)
+    assert [download(caller, export_id) for caller in callers] == [content, content]
+    if change == "device left":
+        group_membership.remove_devices(group, [device.pk])
+    elif change == "user left":
+        group.members.clear()
+    else:
+        group.delete()
+    for caller in callers:
+        response = caller.get(f"export/jobs/{export_id}/download")
+        assert (response.status, "no longer see" in response.json["detail"]) == (410, True)
+    assert download(points, export_id) == content
