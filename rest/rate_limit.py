@@ -160,12 +160,14 @@ buckets = TokenBuckets()
 
 async def keep_settled(settled_buckets: TokenBuckets = buckets) -> None:
     """Settle the buckets until the task is cancelled."""
+    task = asyncio.current_task()
+    assert task is not None
     reachable = True
     async with redis.asyncio.Redis.from_url(
         settings.REDIS_URL, socket_timeout=REDIS_TIMEOUT, socket_connect_timeout=REDIS_TIMEOUT
     ) as client:
         script = client.register_script(SETTLE)
-        while True:
+        while not task.cancelling():  # a cancellation during a request can appear as a timeout of Redis
             await asyncio.sleep(SETTLE_INTERVAL if reachable else REDIS_TIMEOUT)
             due = settled_buckets.due()
             if not due:
@@ -181,6 +183,7 @@ async def keep_settled(settled_buckets: TokenBuckets = buckets) -> None:
                 if not reachable:
                     log.info("Redis is available again: rate limits are shared")
                 reachable = True
+    raise asyncio.CancelledError
 
 
 async def _settle(settled_buckets: TokenBuckets, script: Any, due: list[tuple[str, Limit, float]]) -> None:

@@ -88,7 +88,8 @@ async def settling(*processes: TokenBuckets) -> AsyncIterator[None]:
     finally:
         for task in tasks:
             task.cancel()
-        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        async with asyncio.timeout(10):
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
         assert all(isinstance(buckets, asyncio.CancelledError) for buckets in ended), ended
 
 
