@@ -1,5 +1,6 @@
 """Checks by the clock, once a second: no data, auto-resolve timeouts, and alerts whose rule or device is gone."""
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -34,8 +35,8 @@ WHERE a.status IN ('active', 'acknowledged')
   AND (r.id IS NULL OR NOT r.enabled OR r.metric_name <> a.metric_name) LIMIT {RESOLVE_BATCH}
 """  # noqa: S608 - a constant
 _UPDATE_BREACHES = """
-UPDATE alerts_alert a SET last_breach_at = n.at, worst_value = coalesce(to_jsonb(n.worst), a.worst_value)
-FROM unnest(%s::bigint[], %s::timestamptz[], %s::float8[]) n(id, at, worst)
+UPDATE alerts_alert a SET last_breach_at = n.at, worst_value = coalesce(n.worst, a.worst_value)
+FROM unnest(%s::bigint[], %s::timestamptz[], %s::jsonb[]) n(id, at, worst)
 WHERE a.id = n.id AND a.status IN ('active', 'acknowledged') AND a.last_breach_at < n.at
 """
 
@@ -90,7 +91,10 @@ class ClockChecks:
         states = [state for state in self._breached if state.alert is not None and state.last_breach != NEVER]
         self._breached = {}
         if states:
-            rows = [(state.alert, to_datetime(state.last_breach), state.worst) for state in states]
+            rows = [
+                (state.alert, to_datetime(state.last_breach), None if state.worst is None else json.dumps(state.worst))
+                for state in states
+            ]
             with database.cursor() as cursor:
                 cursor.execute(_UPDATE_BREACHES, list(map(list, zip(*rows, strict=True))))
 
