@@ -203,10 +203,11 @@ def test_storage_statements_filter_by_shard():
         if re.search(rf"(FROM|INTO|UPDATE|JOIN|USING) ({tables})\b", statement)
     ]
     assert len(checked) > 20
-    shard_filter = r"(WHERE|AND)\b.*\bshard (=|IN)|USING \(shard\)|INTO \w+\s*\(shard,"
+    # A join on the shard is no filter: Citus then asks every node.
+    shard_filter = r"(WHERE|AND)\b.*\bshard = (%|ANY\(%)|INTO \w+\s*\(shard,"
     unfiltered = {statement for _, statement in checked if not re.search(shard_filter, statement, re.DOTALL)}
     counts = {statement for statement in unfiltered if "FROM metrics_count" in statement}
-    assert len(counts) == 6  # statistics, retention and rebuilds cover all shards
+    assert len(counts) == 5  # statistics, retention and rebuilds cover all shards
     assert unfiltered - counts == {  # these read all shards
         "SELECT count(*) FROM metrics_head",
         "SELECT count(*), coalesce(max(seq), 0) FROM metrics_head",
@@ -215,8 +216,6 @@ def test_storage_statements_filter_by_shard():
         "SELECT max(other_kinds_revision) FROM metrics_head",
         "\nSELECT (SELECT number FROM metrics_revision), (extract(epoch FROM clock_timestamp()) * 1000000)::bigint,"
         " shard, seq\nFROM metrics_head\n",
-        "\nSELECT count(*) FROM (SELECT DISTINCT shard, bucket, day FROM metrics_block\n"
-        "    WHERE level < %s AND day < floor(extract(epoch FROM now()) / 86400)) days\n",
     }
 
 

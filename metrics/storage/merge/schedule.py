@@ -65,8 +65,8 @@ def _merge_commits_once(connection: Connection, shard: int, force: bool) -> int:
             return 0
         commits_waiting = connection.execute(
             "SELECT y.seq, y.points, extract(epoch FROM now() - y.at)"
-            " FROM metrics_young y JOIN metrics_merged m USING (shard)"
-            " WHERE y.shard = %s AND y.seq > m.seq ORDER BY y.seq LIMIT 5000",
+            " FROM metrics_young y JOIN metrics_merged m ON m.shard = y.shard"
+            " WHERE m.shard = %s AND y.seq > m.seq ORDER BY y.seq LIMIT 5000",
             (shard,),
         ).fetchall()
         points = sum(row[1] for row in commits_waiting)

@@ -53,6 +53,9 @@ WHERE shard = %(shard)s AND bucket = %(bucket)s AND series_from <= %(high)s AND 
   AND time_to >= %(start)s
 ORDER BY 5 DESC, 4
 """
+_SHARDS_OF = """
+SELECT DISTINCT s.id / %(size)s %% %(count)s FROM metrics_series s JOIN metrics_device d ON d.id = s.device_id {where}
+"""
 _MAX_TIME = 2**62  # later than every point; for merged points, whose times are only known after decoding
 _MIN_TIME = -(2**62)
 
@@ -97,7 +100,6 @@ def find_latest(
         "start": start,
         "end": _MAX_TIME,
         "size": SERIES_PER_BUCKET,
-        "shards": list(shards.all_shards()),
     }
     for column, name, names in (("d.device_id", "devices", devices), ("s.metric_name", "metrics", metrics)):
         if names is not None:
@@ -108,16 +110,30 @@ def find_latest(
     if groups is not None:
         where.append(IN_GROUPS)
         parameters["groups"] = list(groups)
-    statement = _FIND_LATEST.format(where=f"WHERE {' AND '.join(where)}" if where else "")
+    condition = f"WHERE {' AND '.join(where)}" if where else ""
+    statement = _FIND_LATEST.format(where=condition)
     for _ in range(MAX_ATTEMPTS):
         try:
             with read_connection() as connection:
+                parameters["shards"] = _shards_to_read(connection, condition, parameters)
                 return _collect_candidates(
                     connection, connection.execute(statement, parameters, binary=True).fetchall(), start
                 )
         except BlocksChanged:
             continue
     raise RuntimeError("blocks were merged away faster than they could be read")
+
+
+def _shards_to_read(connection: Connection, condition: str, parameters: dict[str, Any]) -> list[int]:
+    """Return the shards of the requested series, in a round trip of its own only if there are several shards.
+
+    The statement that finds the points can name them only if they are known before; a read of every shard would need
+    every node of a cluster.
+    """
+    if shards.count() == 1:
+        return list(shards.all_shards())
+    rows = connection.execute(_SHARDS_OF.format(where=condition), parameters | {"count": shards.count()})
+    return [shard for (shard,) in rows]
 
 
 def _collect_candidates(connection: Connection, rows: list[tuple[Any, ...]], start: int) -> LatestCandidates:
@@ -136,9 +152,7 @@ def _collect_candidates(connection: Connection, rows: list[tuple[Any, ...]], sta
         for row in by_source[_DAMAGED_ROW]
         if row[0] in requested_shards
     ]
-    groups = unmerged.join_groups(
-        unmerged.CommitGroup(*row[:6]) for row in by_source[_COMMIT_ROW] if row[0] in requested_shards
-    )
+    groups = unmerged.join_groups(unmerged.CommitGroup(*row[:6]) for row in by_source[_COMMIT_ROW])
     candidates = [
         Candidate(group.time_to, seq, part)
         for seq, group, parts in unmerged.read_unmerged(connection, groups, damaged)

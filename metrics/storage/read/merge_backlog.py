@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from metrics.storage import shards
 from metrics.storage.connection import Connection
 from metrics.storage.format.layout import DAY_LEVEL
 from metrics.storage.merge.apply_retention_policy import changed_policies
@@ -9,11 +10,11 @@ from metrics.storage.merge.retention import find_expired
 
 _UNMERGED = """
 SELECT count(*), coalesce(sum(y.points), 0), coalesce(extract(epoch FROM now() - min(y.at)), 0)::float8
-FROM metrics_young y JOIN metrics_merged m USING (shard) WHERE y.seq > m.seq
+FROM metrics_young y JOIN metrics_merged m ON m.shard = y.shard WHERE m.shard = ANY(%s) AND y.seq > m.seq
 """
 _UNFINISHED_DAYS = """
 SELECT count(*) FROM (SELECT DISTINCT shard, bucket, day FROM metrics_block
-    WHERE level < %s AND day < floor(extract(epoch FROM now()) / 86400)) days
+    WHERE shard = ANY(%s) AND level < %s AND day < floor(extract(epoch FROM now()) / 86400)) days
 """
 _WORKER = "worker"
 
@@ -38,7 +39,7 @@ class WorkerBacklog(UnmergedBacklog):
 
 def read_unmerged_backlog(connection: Connection) -> UnmergedBacklog:
     """Return the unmerged backlog of all shards; fast enough for health checks."""
-    row = connection.execute(_UNMERGED).fetchone()
+    row = connection.execute(_UNMERGED, (list(shards.all_shards()),)).fetchone()
     assert row is not None
     commits, points, oldest = row
     return UnmergedBacklog(commits, int(points), oldest)
@@ -47,7 +48,7 @@ def read_unmerged_backlog(connection: Connection) -> UnmergedBacklog:
 def read_worker_backlog(connection: Connection) -> WorkerBacklog:
     """Return the backlog of all shards."""
     unmerged = read_unmerged_backlog(connection)
-    row = connection.execute(_UNFINISHED_DAYS, (DAY_LEVEL,)).fetchone()
+    row = connection.execute(_UNFINISHED_DAYS, (list(shards.all_shards()), DAY_LEVEL)).fetchone()
     assert row is not None
     expired_rows = sum(rows.rows for rows in find_expired(connection))
     return WorkerBacklog(

@@ -149,9 +149,7 @@ def plan_read(
         "high": int(series[-1]),
         "most": MAX_BLOCKS + 1,
     }
-    groups = [
-        CommitGroup(*row) for row in connection.execute(UNMERGED_COMMITS, parameters) if row[0] in parameters["shards"]
-    ]
+    groups = [CommitGroup(*row) for row in connection.execute(UNMERGED_COMMITS, parameters)]
     rows = connection.execute(_BLOCKS, parameters).fetchall()
     if len(rows) > MAX_BLOCKS:
         raise ReadTooLarge(f"the question would read more than {MAX_BLOCKS:,} blocks; ask for less time")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from metrics.storage import shards
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns, DamagedPayload, Ints
 from metrics.storage.format.layout import UNMERGED, drop_removed_of_all, merge_by_encoding, select_series
@@ -20,12 +21,13 @@ from metrics.storage.read.block_cache import BlockKey, read_blocks
 MAX_UNMERGED_POINTS = 2_000_000  # points of commits that are read; with more the workers are far behind
 
 _UNMERGED = """
-SELECT y.shard, y.seq, y.points, octet_length(y.payload) FROM metrics_young y JOIN metrics_merged m USING (shard)
-WHERE y.seq > m.seq ORDER BY y.shard, y.seq
+SELECT y.shard, y.seq, y.points, octet_length(y.payload)
+FROM metrics_young y JOIN metrics_merged m ON m.shard = y.shard
+WHERE m.shard = ANY(%s) AND y.seq > m.seq ORDER BY y.shard, y.seq
 """
 _RANGES = """
 SELECT stretch, hour, points, bytes, pending IS NOT NULL, payload FROM metrics_count
-WHERE stretch = ANY(%s) AND (hour = 0 OR hour BETWEEN %s AND %s)
+WHERE shard = ANY(%s) AND stretch = ANY(%s) AND (hour = 0 OR hour BETWEEN %s AND %s)
 """
 _ALL_RANGES = "SELECT stretch, hour, points, bytes, pending IS NOT NULL, payload FROM metrics_count WHERE hour = 0"
 _HOURS = "SELECT stretch, hour, payload FROM metrics_count WHERE stretch = ANY(%s) AND hour BETWEEN %s AND %s"
@@ -54,7 +56,8 @@ def read_unmerged_points(connection: Connection, series: Ints | None = None) -> 
     """Read the unmerged points of these series (ascending; None: all)."""
     keys: list[BlockKey] = []
     points, size, incomplete = 0, 0, []
-    rows = connection.execute(_UNMERGED).fetchall()
+    requested = list(shards.all_shards()) if series is None else np.unique(shards.shards_of_series(series)).tolist()
+    rows = connection.execute(_UNMERGED, (requested,)).fetchall()
     for shard, seq, commit_points, length in rows:
         if points + commit_points > MAX_UNMERGED_POINTS:
             uncounted = sum(row[2] for row in rows[len(keys) :])
@@ -86,7 +89,8 @@ def count_series_points(connection: Connection, series: Ints, hours: range) -> S
         np.zeros(len(series), np.int64), {hour: np.zeros(len(series), np.int64) for hour in hours}, 0.0, []
     )
     positions = {count_range: slice(low, high) for count_range, low, high in split_by_range(series)}
-    rows = connection.execute(_RANGES, (list(positions), hours[0], hours[-1]), binary=True)
+    requested = np.unique(shards.shards_of_series(series)).tolist()
+    rows = connection.execute(_RANGES, (requested, list(positions), hours[0], hours[-1]), binary=True)
     for count_range, hour, points, size, pending, payload in rows:
         counts = _decode_range(payload, pending, totals.incomplete)[
             series[positions[count_range]] - count_range * SERIES_PER_RANGE

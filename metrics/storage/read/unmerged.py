@@ -20,11 +20,13 @@ GROUP_COMMITS = 16  # commits
 MAX_GROUP_POINTS = 200_000  # larger commits are never numerous
 FETCH_GROUPS = 8  # groups that are read with one statement
 
-# Grouped by first and last day too, so that a late point does not mark the days in between as changed.
+# Grouped by first and last day too, so that a late point does not mark the days in between as changed. Both tables are
+# filtered by shard: inside a UNION, Citus does not derive one filter from the other.
 UNMERGED_COMMITS = f"""
 SELECT y.shard, min(y.seq), max(y.seq), sum(y.points)::bigint, min(y.time_from), max(y.time_to)
-FROM metrics_young y JOIN metrics_merged m USING (shard)
-WHERE y.seq > m.seq AND y.time_to >= %(start)s AND y.time_from < %(end)s
+FROM metrics_young y JOIN metrics_merged m ON m.shard = y.shard
+WHERE y.shard = ANY(%(shards)s) AND m.shard = ANY(%(shards)s) AND y.seq > m.seq
+  AND y.time_to >= %(start)s AND y.time_from < %(end)s
 GROUP BY y.shard, y.seq / {GROUP_COMMITS}, y.time_from / {DAY}, y.time_to / {DAY}
 """  # noqa: S608 - constants
 
