@@ -12,10 +12,13 @@ from django.core.checks import CheckMessage, Error, Tags, register
 from django.db import connections
 from django.db.models import Model, UniqueConstraint
 
-from metrics.models import Block, Count, Head, Journal, Latest, Merged, Young
+from metrics.models import Block, Count, Head, Journal, JournalPack, Latest, Merged, Rollup, Young
 from metrics.storage import shards
 
-DISTRIBUTED_MODELS: tuple[type[Model], ...] = (Head, Merged, Young, Block, Latest, Count, Journal)
+DISTRIBUTED_MODELS: tuple[type[Model], ...] = (
+    *(Head, Merged, Young, Block, Rollup, Latest, Count, Journal),
+    JournalPack,
+)
 _HINT = "Add `shard` to it or remove it: Citus refuses it on a distributed table."
 
 

@@ -5,14 +5,11 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from metrics.checks import DISTRIBUTED_MODELS
-from metrics.models import DamagedBlock, Device, Series
 from metrics.storage import shards
 from metrics.storage.connection import Connection, connect
 from metrics.storage.errors import ShardCountMismatch
 
 REFUSED = 2  # exit code if a precondition is missing
-# Copied to every worker; a table after those that its keys reference.
-REFERENCE_MODELS = (Device, Series, DamagedBlock)
 _HEAD = DISTRIBUTED_MODELS[0]._meta.db_table  # all other tables are colocated with it
 
 
@@ -32,10 +29,8 @@ class Command(BaseCommand):
                 raise _refused(str(error)) from None
             _refuse_without_citus(connection)
             with connection.transaction():
-                # Reference tables use the same connections as distributed tables.
-                connection.execute("SET LOCAL citus.multi_shard_modify_mode TO 'sequential'")
-                done = [*_copy(connection), *_distribute(connection)]
-        self.stdout.write(f"distributed or copied {', '.join(done)}" if done else "all tables are distributed already")
+                done = _distribute(connection)
+        self.stdout.write(f"distributed {', '.join(done)}" if done else "all tables are distributed already")
 
 
 def _refused(reason: str) -> CommandError:
@@ -47,7 +42,7 @@ def _refuse_without_citus(connection: Connection) -> None:
         raise _refused(
             "this database has no Citus: install it on the server, then run CREATE EXTENSION citus in this database"
         )
-    # Citus allows foreign keys from local tables to reference tables if the coordinator is a node of the cluster.
+    # Citus joins local and distributed tables if the coordinator is a node of the cluster.
     if connection.execute("SELECT 1 FROM pg_dist_node WHERE groupid = 0").fetchone() is None:
         raise _refused("the coordinator is not a cluster node: run SELECT citus_set_coordinator_host('its name')")
     if connection.execute("SELECT 1 FROM pg_dist_node WHERE groupid > 0 AND isactive").fetchone() is None:
@@ -55,18 +50,10 @@ def _refuse_without_citus(connection: Connection) -> None:
 
 
 def _is_distributed(connection: Connection, table: str) -> bool:
-    """Return whether a table is distributed or a reference table; a local table with foreign keys is neither."""
     row = connection.execute(
-        "SELECT partmethod = 'h' OR repmodel = 't' FROM pg_dist_partition WHERE logicalrelid = %s::regclass", (table,)
+        "SELECT FROM pg_dist_partition WHERE logicalrelid = %s::regclass AND partmethod = 'h'", (table,)
     ).fetchone()
-    return bool(row and row[0])
-
-
-def _copy(connection: Connection) -> list[str]:
-    tables = [table for model in REFERENCE_MODELS if not _is_distributed(connection, table := model._meta.db_table)]
-    for table in tables:
-        connection.execute("SELECT create_reference_table(%s)", (table,))
-    return tables
+    return row is not None
 
 
 def _distribute(connection: Connection) -> list[str]:

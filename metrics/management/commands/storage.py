@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from metrics.storage.connection import read_connection
+from metrics.storage.connection import Connection, read_connection
 from metrics.storage.format.layout import MERGED, UNMERGED
 from metrics.storage.merge import damaged_blocks
 from metrics.storage.read.merge_backlog import read_worker_backlog
@@ -22,7 +22,8 @@ TABLES = (
     "metrics_ingestedbatch",
     "metrics_series",
 )
-_SIZES = "SELECT relname, pg_total_relation_size(oid) FROM pg_class WHERE relname = ANY(%s) AND relkind = 'r'"
+_SIZES = "SELECT name, {function}(name::regclass) FROM unnest(%s::text[]) name"
+_DISTRIBUTED = "SELECT logicalrelid::regclass::text FROM pg_dist_partition WHERE partmethod = 'h'"
 _DAMAGED = """
 SELECT shard, level, number, bucket, day, series_from, series_to, seq_from, seq_to, time_from, time_to, points
 FROM metrics_damagedblock ORDER BY found_at
@@ -30,7 +31,8 @@ FROM metrics_damagedblock ORDER BY found_at
 EPOCH = date(1970, 1, 1).toordinal()
 _POINTS = """
 SELECT (SELECT coalesce(sum(points), 0) FROM metrics_block)
-     + (SELECT coalesce(sum(y.points), 0) FROM metrics_young y JOIN metrics_merged m USING (shard) WHERE y.seq > m.seq)
+     + (SELECT coalesce(sum(y.points), 0) FROM metrics_young y JOIN metrics_merged m ON m.shard = y.shard
+        WHERE y.seq > m.seq)
 """
 
 
@@ -40,6 +42,20 @@ def describe_damage(damaged: dict[str, Any]) -> str:
         return f"{damaged['points']:,} points"
     location = f"bucket {damaged['bucket']}, day {date.fromordinal(EPOCH + damaged['day'])}"
     return f"{damaged['points']:,} points of series {damaged['series_from']} to {damaged['series_to']}, {location}"
+
+
+def read_table_sizes(connection: Connection) -> dict[str, int]:
+    """Return the bytes of each table, with its indexes and TOAST data, on all nodes if it is distributed."""
+    has_citus = connection.execute("SELECT to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL").fetchone()
+    distributed = {table for (table,) in connection.execute(_DISTRIBUTED)} if has_citus == (True,) else set()
+    local = [table for table in TABLES if table not in distributed]
+    sizes: dict[str, int] = dict(
+        connection.execute(_SIZES.format(function="pg_total_relation_size"), (local,)).fetchall()
+    )
+    if distributed:  # without Citus this function does not exist
+        remote = [table for table in TABLES if table in distributed]
+        sizes |= connection.execute(_SIZES.format(function="citus_total_relation_size"), (remote,)).fetchall()
+    return {table: int(sizes[table]) for table in TABLES}
 
 
 class Command(BaseCommand):
@@ -52,7 +68,7 @@ class Command(BaseCommand):
         with read_connection() as connection:
             row = connection.execute(_POINTS).fetchone()
             points = int(row[0]) if row else 0
-            tables = {name: int(size) for name, size in connection.execute(_SIZES, (list(TABLES),))}
+            tables = read_table_sizes(connection)
             levels = connection.execute(
                 "SELECT level, count(*), sum(points) FROM metrics_block GROUP BY level ORDER BY level"
             )
