@@ -87,7 +87,7 @@ def empty_tables() -> None:
     """
     with connection.cursor() as cursor:
         tables = set(connection.introspection.django_table_names(only_existing=True)) - KEPT_TABLES
-        count = "SELECT '{0}', (SELECT count(*) FROM (SELECT FROM {0} LIMIT %s) first_rows)"
+        count = "SELECT '{0}', (SELECT count(*) FROM (SELECT 1 FROM {0} LIMIT %s) first_rows)"
         cursor.execute(
             " UNION ALL ".join(count.format(table) for table in tables), [MAX_ROWS_TO_DELETE + 1] * len(tables)
         )

@@ -238,7 +238,7 @@ def test_merged_commits_are_kept_for_followers_during_the_grace_period(site):
         merge._delete_merged_commits(connection, keep=merge.FOLLOWER_GRACE)
         assert [seq for (_, seq), _ in block_cache.read_commits_after(connection, {0: 0})] == [1]
         assert len(points_by_key(read_stored_parts([1], TODAY, TODAY + 1))) == 1
-        connection.execute("UPDATE metrics_young SET at = at - interval '2 minutes'")
+        connection.execute("UPDATE metrics_young SET at = now() - interval '2 minutes'")
         merge._delete_merged_commits(connection, keep=merge.FOLLOWER_GRACE)
         assert block_cache.read_commits_after(connection, {0: 0}) == []
 
@@ -246,6 +246,6 @@ def test_merged_commits_are_kept_for_followers_during_the_grace_period(site):
 def test_unmerged_commits_are_never_deleted(site):
     store_points([(1, TODAY, 1.0, b"")])
     with connect() as connection:
-        connection.execute("UPDATE metrics_young SET at = at - interval '1 day'")
+        connection.execute("UPDATE metrics_young SET at = now() - interval '1 day'")
         merge._delete_merged_commits(connection, keep=0.0)
         assert [seq for (_, seq), _ in block_cache.read_commits_after(connection, {0: 0})] == [1]
