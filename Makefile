@@ -2,6 +2,7 @@
 #   make run            run the whole site on this machine
 #   make test           run all tests, on real servers
 #   make test-fast      run the tests without the slow ones
+#   make test-citus     run tests on a cluster with Citus, if the PostgreSQL of pg_config has it; 30 minutes
 #   make check          run all static checks
 #   make schema         regenerate docs/openapi.yaml after a change of the API
 #   make fuzz           send tens of thousands of generated paths, parameters and bodies to the API
@@ -28,7 +29,7 @@ FRONT_END = node_modules/.locked-$(shell cksum < package-lock.json | tr -cd '0-9
 PRODUCTION = TELEMETRY_HTTPS=on TELEMETRY_DEBUG=off TELEMETRY_ALLOWED_HOSTS=telemetry.example.com TELEMETRY_COOKIE_NAME=telemetry \
 	SECRET_KEY=of-no-use-outside-of-this-check-$(shell cksum < Makefile | tr -cd '0-9')-abcdefghijklmnopq
 
-.PHONY: run test test-fast check schema fuzz bench bench-alerts bench-api bench-billion bench-disk requirements browser
+.PHONY: run test test-fast test-citus check schema fuzz bench bench-alerts bench-api bench-billion bench-disk requirements browser
 
 run: $(SITE) $(FRONT_END)
 	@exec $(PYTHON) manage.py up
@@ -38,6 +39,9 @@ test: $(TOOLS) $(FRONT_END) browser
 
 test-fast: $(TOOLS) $(FRONT_END)
 	@$(PYTHON) -m pytest -n $(TEST_WORKERS) --dist loadfile -m "not slow" $(PYTEST_ARGS)
+
+test-citus: $(TOOLS)
+	@$(PYTHON) -m tests.citus -q $(PYTEST_ARGS)
 
 check: $(TOOLS) $(FRONT_END)
 	$(PYTHON) -m ruff format --check .

@@ -22,6 +22,7 @@ from metrics.storage.merge import schedule
 from metrics.storage.write.group_commit import AnsweredBatch, JournalEntry, writer
 from metrics.storage.write.incoming import IncomingPoints
 from telemetry_site.env import InvalidSetting
+from tests.citus import cluster
 from tests.conftest import point
 from tests.metrics.test_storage import TODAY, shards, store_points
 
@@ -134,6 +135,7 @@ def test_distribute_with_one_shard_fails_with_instructions(site):
     assert raised.value.returncode == 2
 
 
+@pytest.mark.skipif(cluster.running is not None, reason="this database has Citus")
 def test_distribute_without_citus_fails_with_one_line(settings, site):
     settings.SHARDS = 8
     create_initial_rows("default")
