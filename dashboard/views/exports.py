@@ -38,6 +38,11 @@ INTERVALS = (
     ("", "The whole range"),
 )
 FORMATS = (("csv", "CSV"), ("jsonl", "JSON lines"), ("parquet", "Parquet"))
+DIALECTS = (
+    ("", "Programs: UTF-8, comma"),
+    ("excel", "Excel: comma"),
+    ("excel-semicolon", "Excel: semicolon, decimal comma"),
+)
 
 
 @require_safe
@@ -50,6 +55,7 @@ def exports(request: HttpRequest) -> HttpResponse:
         "aggregations": AGGREGATIONS,
         "intervals": INTERVALS,
         "formats": FORMATS,
+        "dialects": DIALECTS,
     }
     return render(request, "dashboard/exports.html", context)
 

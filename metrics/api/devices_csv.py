@@ -15,11 +15,13 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from metrics.api import examples
+from metrics.api.csv_parameters import CsvParameters
 from metrics.api.export import file_response
 from metrics.devices import csv_import_export, csv_table
 from metrics.devices.csv_cells import COLUMNS, GROUP_SEPARATOR
 from metrics.export.byte_stream import ByteStream
 from rest.caller import Caller
+from rest.csv_text import CsvDialect
 from rest.fields import BooleanField
 from rest.idempotency import idempotent
 from rest.openapi import Tag, operation
@@ -89,15 +91,19 @@ class DevicesCSVView(APIView):
         "Export devices as CSV",
         tag=Tag.DEVICES,
         description=f"Returns the devices that the caller sees, sorted by ID, with the columns {', '.join(COLUMNS)}."
-        f" Groups are split by {GROUP_SEPARATOR}, tags are a JSON object. Texts that a spreadsheet would evaluate as"
-        " a formula are prefixed with ', which the import removes.",
+        f" Groups are split by {GROUP_SEPARATOR} (in a name it is written `\\{GROUP_SEPARATOR}`), tags and metadata are"
+        " JSON objects. Texts that a spreadsheet would evaluate as a formula, and those that begin or end with a blank,"
+        " are prefixed with ', which the import removes.",
+        query=CsvParameters,
         response=OpenApiTypes.STR,
         media_types=[CSV],
         response_example=examples.DEVICES_CSV,
     )
     def get(self, request: Request) -> StreamingHttpResponse:
+        parameters = CsvParameters(data=request.query_params)
+        parameters.is_valid(raise_exception=True)
         seen = caller(request)
-        stream = ByteStream(lambda: _rows(seen))
+        stream = ByteStream(lambda: _rows(seen, parameters.dialect()))
         stream.wait_for_first_piece()
         return file_response(stream, "devices.csv", f"{CSV}; charset=utf-8")
 
@@ -106,9 +112,10 @@ class DevicesCSVView(APIView):
         "Import devices from CSV",
         tag=Tag.DEVICES,
         description="Creates and changes devices. The file has the columns of the export in any order; only `device_id`"
-        " is required. Fields without a column keep their values, empty cells clear them. Send the file as the one file"
-        " of a form, or as a body of type text/csv. Unless `partial` is set, an invalid row rejects the whole file."
-        " Importing the same file twice changes nothing.",
+        " is required. The delimiter (comma, semicolon or tab) is detected; unless it is a comma, degrees may have a"
+        " decimal comma. Empty rows are ignored. Fields without a column keep their values, empty cells clear them."
+        " Send the file as the one file of a form, or as a body of type text/csv. Unless `partial` is set, an invalid"
+        " row rejects the whole file. Importing the same file twice changes nothing.",
         query=ImportParameters,
         request={
             "multipart/form-data": {
@@ -151,8 +158,8 @@ def _body(request: Request) -> bytes:
     return _within(files[0].read(BODY_LIMIT + 1))
 
 
-def _rows(seen: Caller) -> Generator[bytes]:
+def _rows(seen: Caller, dialect: CsvDialect) -> Generator[bytes]:
     try:
-        yield from csv_import_export.export_devices(seen)
+        yield from csv_import_export.export_devices(seen, dialect)
     finally:
         connection.close()  # of the thread that generates the file, which ends here

@@ -19,8 +19,9 @@ from metrics.api.responses import ExportJobSerializer
 from metrics.export import job_files, jobs
 from metrics.export.byte_stream import ByteStream
 from metrics.export.file_content import file_name, generate_file
-from metrics.export.formats import FORMATS
+from metrics.export.formats import FORMATS, export_format
 from metrics.models import ExportJob, ExportStatus
+from rest.csv_text import DELIMITERS
 from rest.filters import BooleanFilter, FilterSet
 from rest.idempotency import idempotent
 from rest.openapi import Tag, operation
@@ -29,6 +30,12 @@ from rest.permissions import caller
 from rest.resources import Action, Conflict, Resource, describe
 from rest.responses import page_example
 
+CSV_TEXTS = (
+    "In CSV a text has a `'` in front if a spreadsheet would evaluate it as a formula, if it begins or ends with a"
+    " blank, or if it is a value that looks like something else: a number, a boolean, JSON, a word such as `NULL`, or"
+    " the empty text. So the text `5` is `'5` and the number is `5`; a text `'5` is `''5`. `manage.py load` removes it"
+    " and stores the same points again. `bom`, `delimiter` and `decimal` write CSV for Excel."
+)
 MEDIA_TYPES = [form.media_type.partition(";")[0] for form in FORMATS.values()]
 
 
@@ -48,7 +55,7 @@ class ExportView(APIView):
         description="Streams any number of points as CSV, JSON lines or Parquet. An interrupted download is incomplete"
         " and has to be repeated; an export in the background can be downloaded again. Points of damaged blocks are"
         ' left out; the file then ends with a row that begins with `# incomplete:` (CSV), a line `{"incomplete": […]}`'
-        " (JSON lines) or has the metadata `incomplete` (Parquet).",
+        " (JSON lines) or has the metadata `incomplete` (Parquet).\n\n" + CSV_TEXTS,
         query=ExportParameters,
         response=OpenApiTypes.STR,
         media_types=MEDIA_TYPES,
@@ -61,10 +68,11 @@ class ExportView(APIView):
         parameters.is_valid(raise_exception=True)
         query, format_name = parameters.to_query(caller(request)), parameters.validated_data["format"]
         query.validate()
-        stream = ByteStream(lambda: generate_file(query, format_name))
+        file_format = export_format(format_name, parameters.dialect())
+        stream = ByteStream(lambda: generate_file(query, file_format))
         if not stream.wait_for_first_piece():
             raise NotFound("no data for these devices and metrics in this time range")
-        return file_response(stream, file_name(query, format_name), FORMATS[format_name].media_type)
+        return file_response(stream, file_name(query, format_name), file_format.media_type)
 
 
 class ExportFilters(FilterSet):
@@ -137,7 +145,8 @@ class ExportJobResource(Resource):
     def create(self, request: Request) -> Response:
         parameters = ExportJobParameters(data=request.data)
         self.validate(parameters)
-        job = jobs.create_job(self.caller.name, parameters.to_query(self.caller), parameters.validated_data["format"])
+        query, format_name = parameters.to_query(self.caller), parameters.validated_data["format"]
+        job = jobs.create_job(self.caller.name, query, format_name, parameters.dialect())
         return self.respond(job, status.HTTP_202_ACCEPTED)
 
     @operation(
@@ -180,7 +189,7 @@ class ExportJobResource(Resource):
 
 
 def serialize_job(job: ExportJob) -> dict[str, Any]:
-    question = job.question
+    question, dialect = job.question, jobs.dialect_of(job)
     return {
         "id": job.export_id,
         "status": job.status,
@@ -191,6 +200,9 @@ def serialize_job(job: ExportJob) -> dict[str, Any]:
         "incomplete": job.incomplete,
         "owner": job.owner,
         "format": job.format,
+        "bom": dialect.bom,
+        "delimiter": next(name for name, sign in DELIMITERS.items() if sign == dialect.delimiter),
+        "decimal": dialect.decimal,
         "device_ids": question["devices"],
         "metric_names": question["metrics"],
         "start_time": question["start"],

@@ -9,6 +9,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
+from metrics.api.csv_parameters import CSV_DEFAULTS, CsvParameters
 from metrics.api.fields import (
     MAX_NAMES,
     MAX_NAMES_IN_URL,
@@ -136,7 +137,7 @@ class QueryParameters(PageParameters, _Range):
         )
 
 
-class ExportParameters(_Range):
+class ExportParameters(CsvParameters, _Range):
     """PRD E7-US1, with the aggregation parameters of a query."""
 
     device_ids = NamesField(help_text=f"Device IDs, {LIST}")
@@ -147,6 +148,13 @@ class ExportParameters(_Range):
     timezone = timezone_field()
     group_by = grouping_field()
     format = serializers.ChoiceField(choices=list(FORMATS), default="csv", help_text="File format.")
+
+    def validate(self, attributes: dict[str, Any]) -> dict[str, Any]:
+        attributes = super().validate(attributes)
+        stated = [name for name, default in CSV_DEFAULTS.items() if attributes[name] != default]
+        if stated and attributes["format"] != "csv":
+            raise serializers.ValidationError(dict.fromkeys(stated, "is accepted with the format csv only"))
+        return attributes
 
     def to_query(self, caller: Caller) -> Query:
         data = self.validated_data

@@ -7,6 +7,7 @@ from rest_framework import serializers
 from metrics.api.fields import FillField, IntervalField
 from metrics.export.formats import FORMATS
 from metrics.models import ExportStatus
+from rest.csv_text import DELIMITERS
 from rest.responses import ResponseSerializer
 
 _TIMES = {"start_time": "Start of the range, inclusive.", "end_time": "End of the range, exclusive."}
@@ -125,6 +126,9 @@ class ExportJobSerializer(ResponseSerializer):
     )
     owner = serializers.CharField(help_text="Caller that ordered the export.")
     format = serializers.ChoiceField(list(FORMATS))
+    bom = serializers.BooleanField(help_text="Whether a CSV file begins with a byte order mark.")
+    delimiter = serializers.ChoiceField(list(DELIMITERS), help_text="Delimiter of a CSV file.")
+    decimal = serializers.ChoiceField([".", ","], help_text="Decimal separator of a CSV file.")
     device_ids = serializers.ListField(child=serializers.CharField())
     metric_names = serializers.ListField(child=serializers.CharField())
     start_time = serializers.DateTimeField(help_text=_TIMES["start_time"])

@@ -1,7 +1,7 @@
 """CSV cells of the device list: text to value and back. Pure: no database, no Django.
 
-A text that looks like a formula gets a ' in front, as in exports of points; so does one that begins with ' and then
-looks like a formula. Reading removes one ' from such a text, so an import returns the exported text.
+Texts are cells of rest.csv_text, so an import returns the exported text. In the list of groups, `\\;` is a ; that
+belongs to a name and `\\\\` is a backslash.
 """
 
 import math
@@ -11,34 +11,30 @@ from typing import Any
 
 import msgspec
 
-from rest.csv_text import FORMULA, text_cell
+from rest.csv_text import STANDARD, CsvDialect, json_cell, read_text_cell, text_cell
 from rest.json_names import check_unique_names
 
 MAX_TEXT_LENGTH = 200
+MAX_DESCRIPTION_LENGTH = 10_000
+MAX_METADATA_BYTES = 16 * 1024
 MAX_EXPECTED_INTERVAL = 366 * 86_400  # seconds
 MAX_TAGS = 100
 GROUP_SEPARATOR = ";"
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_TO_ESCAPE = re.compile(r"[\\;]")
+_ESCAPED = re.compile(r"\\([\\;])")
+_GROUP_NAMES = re.compile(r"(?:\\[\\;]|[^;])+")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
-def encode_text(text: str) -> bytes:
-    """Return a text as a cell."""
-    stripped = text.lstrip("'")
-    is_escaped = stripped is not text and stripped.startswith(FORMULA)
-    return text_cell(f"'{text}" if is_escaped else text)
-
-
-def decode_text(cell: str) -> str:
-    """Return the text that `encode_text` made a cell of."""
-    return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(FORMULA) else cell
-
-
-def read_text(cell: str) -> str:
-    text = decode_text(cell)
-    if len(text) > MAX_TEXT_LENGTH or _CONTROL.search(text):
-        raise ValueError(f"must be one line of at most {MAX_TEXT_LENGTH} characters")
+def read_text(cell: str, max_length: int = MAX_TEXT_LENGTH) -> str:
+    text = read_text_cell(cell)
+    if len(text) > max_length or "\0" in text:
+        raise ValueError(f"must have at most {max_length:,} characters and no NUL character")
     return text
+
+
+def read_description(cell: str) -> str:
+    return read_text(cell, MAX_DESCRIPTION_LENGTH)
 
 
 def read_id(cell: str) -> str:
@@ -68,25 +64,41 @@ def _degrees_reader(limit: int) -> Callable[[str], float | None]:
 
 
 def read_groups(cell: str) -> tuple[str, ...]:
-    return tuple(sorted({name for part in decode_text(cell).split(GROUP_SEPARATOR) if (name := part.strip())}))
+    parts = _GROUP_NAMES.findall(read_text_cell(cell))
+    names = {_ESCAPED.sub(r"\1", part) for part in parts}
+    return tuple(sorted(filter(str.strip, names)))
 
 
 def read_tags(cell: str) -> dict[str, str]:
     if not cell:
         return {}
     try:
-        text = decode_text(cell)
-        tags = msgspec.json.decode(text, type=dict[str, str])
+        tags = msgspec.json.decode(cell, type=dict[str, str])
     except msgspec.MsgspecError:
         raise ValueError('must be a JSON object of texts such as {"line":"2"}') from None
-    check_unique_names(text.encode(), tags)
+    check_unique_names(cell.encode(), tags)
     if len(tags) > MAX_TAGS:
         raise ValueError(f"must be at most {MAX_TAGS} tags")
     for name, value in tags.items():
-        if not 0 < len(name) <= MAX_TEXT_LENGTH or ":" in name or _CONTROL.search(name):
-            raise ValueError(f"tag names must have 1 to {MAX_TEXT_LENGTH} characters and no colon")
-        read_text(value)
+        if not 0 < len(name) <= MAX_TEXT_LENGTH or ":" in name or not name.isprintable():
+            raise ValueError(f"tag names must have 1 to {MAX_TEXT_LENGTH} printable characters and no colon")
+        if len(value) > MAX_TEXT_LENGTH or "\0" in value:
+            raise ValueError(f"tags must have at most {MAX_TEXT_LENGTH} characters and no NUL character")
     return tags
+
+
+def read_metadata(cell: str) -> dict[str, Any]:
+    if not cell:
+        return {}
+    try:
+        metadata = msgspec.json.decode(cell, type=dict[str, Any])
+    except (msgspec.MsgspecError, RecursionError):
+        raise ValueError('must be a JSON object such as {"serial":7}') from None
+    check_unique_names(cell.encode(), metadata)
+    text = msgspec.json.encode(metadata)
+    if len(text) > MAX_METADATA_BYTES or b"\\u0000" in text:
+        raise ValueError(f"must have at most {MAX_METADATA_BYTES:,} bytes of JSON and no NUL character")
+    return metadata
 
 
 def write_number(value: float | None) -> bytes:
@@ -94,28 +106,36 @@ def write_number(value: float | None) -> bytes:
 
 
 def write_groups(names: tuple[str, ...]) -> bytes:
-    return encode_text(GROUP_SEPARATOR.join(names))
+    return text_cell(GROUP_SEPARATOR.join(_TO_ESCAPE.sub(r"\\\g<0>", name) for name in names))
 
 
-def write_tags(tags: dict[str, str]) -> bytes:
-    return encode_text(msgspec.json.encode(tags).decode() if tags else "")
+def write_object(document: dict[str, Any]) -> bytes:
+    return json_cell(msgspec.json.encode(document)) if document else b""
 
 
 # In the order of the export. An import accepts any order; a missing column leaves its field unchanged.
 COLUMNS: dict[str, tuple[Callable[[str], Any], Callable[[Any], bytes]]] = {
-    "device_id": (read_id, encode_text),
-    "name": (read_text, encode_text),
-    "device_type": (read_text, encode_text),
+    "device_id": (read_id, text_cell),
+    "name": (read_text, text_cell),
+    "device_type": (read_text, text_cell),
     "expected_interval": (read_interval, write_number),
     "latitude": (_degrees_reader(90), write_number),
     "longitude": (_degrees_reader(180), write_number),
-    "location": (read_text, encode_text),
+    "location": (read_text, text_cell),
     "groups": (read_groups, write_groups),
-    "tags": (read_tags, write_tags),
+    "tags": (read_tags, write_object),
+    "description": (read_description, text_cell),
+    "metadata": (read_metadata, write_object),
 }
-HEADER = ",".join(COLUMNS).encode() + b"\r\n"
+NUMBERS = frozenset({"latitude", "longitude"})  # columns with decimals
 
 
-def encode_row(values: dict[str, Any]) -> bytes:
+def encode_header(dialect: CsvDialect = STANDARD) -> bytes:
+    return dialect.begin(tuple(COLUMNS))
+
+
+def encode_row(values: dict[str, Any], dialect: CsvDialect = STANDARD) -> bytes:
     """Return a device as a line."""
-    return b",".join(write(values[name]) for name, (_, write) in COLUMNS.items()) + b"\r\n"
+    cells = {name: write(values[name]) for name, (_, write) in COLUMNS.items()}
+    cells |= {name: dialect.number_cell(cells[name]) for name in NUMBERS}
+    return dialect.delimiter.encode().join(cells.values()) + b"\r\n"

@@ -13,17 +13,18 @@ from django.db import transaction
 from django.utils import timezone
 
 from metrics.audit.record import record
-from metrics.devices.csv_cells import HEADER, encode_row
+from metrics.devices.csv_cells import COLUMNS, encode_header, encode_row
 from metrics.devices.csv_table import DeviceTable
 from metrics.models import Device, DeviceGroup, Revision
 from rest.caller import Caller
+from rest.csv_text import STANDARD, CsvDialect
 from rest.errors import TelemetryError
 from rest.names import id_error, name_error
 
 DEVICE_BATCH = 2_000
 MAX_REPORTED_CHANGES = 100
 Membership = Device.groups.through
-_FIELDS = ("name", "device_type", "expected_interval", "latitude", "longitude", "location", "tags")
+_FIELDS = tuple(name for name in COLUMNS if name not in ("device_id", "groups"))
 _NAME_CHECKS = {"device_id": id_error, "name": name_error}
 
 
@@ -58,13 +59,14 @@ class ImportResult:
             self.changes.append({"line": line, "device_id": device_id, "action": action, "fields": fields})
 
 
-def export_devices(caller: Caller) -> Iterator[bytes]:
+def export_devices(caller: Caller, dialect: CsvDialect = STANDARD) -> Iterator[bytes]:
     """Yield the devices that are visible to a caller, by id, a few thousand rows at a time."""
-    yield HEADER
+    yield encode_header(dialect)
     visible = Device.objects.visible_to(caller).prefetch_related("groups").order_by("device_id")
     last = ""
     while devices := list(visible.filter(device_id__gt=last)[:DEVICE_BATCH]):
-        yield b"".join(encode_row(_values(device) | {"groups": _groups_of(device, caller)}) for device in devices)
+        rows = (_values(device) | {"groups": _groups_of(device, caller)} for device in devices)
+        yield b"".join(encode_row(row, dialect) for row in rows)
         last = devices[-1].device_id
 
 
@@ -81,6 +83,7 @@ def import_devices(table: DeviceTable, caller: Caller, partial: bool = False, dr
     _check_new_names(table)
     groups = dict(DeviceGroup.objects.visible_to(caller).values_list("name", "pk"))
     _check_groups(table, groups)
+    table.errors.sort(key=lambda error: error.line)
     if table.failed and not partial and not dry_run:
         raise ImportRejected(table)
     result = ImportResult(failed=table.failed, dry_run=dry_run, errors=[asdict(error) for error in table.errors])
@@ -114,13 +117,15 @@ def _check_new_names(table: DeviceTable) -> None:
 
 
 def _check_groups(table: DeviceTable, groups: dict[str, int]) -> None:
+    """Reject lines with unknown groups. Blanks around a name are ignored, unless a group has such a name."""
     valid = []
     for line, values in table.rows:
-        unknown = [name for name in values.get("groups", ()) if name not in groups]
+        names = [name if name in groups else name.strip() for name in values.get("groups", ())]
+        unknown = [name for name in names if name not in groups]
         if unknown:
             table.reject(line, [("groups", f"{unknown[0]!r:.80} does not exist: create the group first")])
-        else:
-            valid.append((line, values))
+            continue
+        valid.append((line, values | {"groups": tuple(sorted(set(names)))} if "groups" in values else values))
     table.rows = valid
 
 

@@ -2,14 +2,17 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from metrics.devices.csv_cells import COLUMNS
+from metrics.devices.csv_cells import COLUMNS, NUMBERS
+from rest.csv_text import DELIMITERS
 
 MAX_ROWS = 100_000
 MAX_REPORTED_ERRORS = 1_000
+_SEPARATOR_LINE = re.compile("sep=([,;\t])[,;]*", re.IGNORECASE)  # Excel reads it
 
 
 class UnreadableTable(Exception):
@@ -47,17 +50,20 @@ def read_table(body: bytes) -> DeviceTable:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UnreadableTable(f"the file must be UTF-8: byte {error.start} is invalid") from None
-    lines = _lines(text)
+    delimiter, is_stated = _find_delimiter(text)
+    lines = _lines(text, delimiter)
+    if is_stated:
+        next(lines)
     _, header = next(lines, (1, []))
-    table = DeviceTable([name.strip() for name in header])
+    table = DeviceTable(_without_blank_end([name.strip() for name in header]))
     _check_header(table.columns)
     seen: dict[str, int] = {}
     for number, cells in lines:
-        if not cells or cells == [""]:
-            continue
+        if not any(map(str.strip, cells)):
+            continue  # an empty line, or cells of a spreadsheet that had a row there
         if len(table.rows) + table.failed >= MAX_ROWS:
             raise UnreadableTable(f"the file must have at most {MAX_ROWS:,} devices: split it")
-        values, errors = _read_values(table.columns, cells)
+        values, errors = _read_values(table.columns, cells, delimiter)
         device_id = values.get("device_id")
         if device_id in seen:
             errors.append(("device_id", f"is a duplicate of line {seen[device_id]}"))
@@ -70,9 +76,20 @@ def read_table(body: bytes) -> DeviceTable:
     return table
 
 
-def _lines(text: str) -> Iterator[tuple[int, list[str]]]:
+def _find_delimiter(text: str) -> tuple[str, bool]:
+    """Return the delimiter, and whether a first line such as `sep=;` states it; else it makes device_id a column."""
+    first = text.partition("\n")[0].rstrip("\r")
+    if stated := _SEPARATOR_LINE.fullmatch(first):
+        return stated[1], True
+    for delimiter in DELIMITERS.values():
+        if "device_id" in [name.strip(' "') for name in first.split(delimiter)]:
+            return delimiter, False
+    return ",", False
+
+
+def _lines(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Yield (number of its first line, cells) of every row."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     first_line = 1
     try:
         for cells in reader:
@@ -93,14 +110,22 @@ def _check_header(columns: list[str]) -> None:
         raise UnreadableTable("latitude and longitude must be given together")
 
 
-def _read_values(columns: list[str], cells: list[str]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+def _without_blank_end(cells: list[str]) -> list[str]:
+    """Return cells without the empty ones at the end, which spreadsheets write for columns that they once had."""
+    return cells[: max((position for position, cell in enumerate(cells, 1) if cell.strip()), default=0)]
+
+
+def _read_values(columns: list[str], cells: list[str], delimiter: str) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    if len(cells) > len(columns):
+        cells = cells[: max(len(columns), len(_without_blank_end(cells)))]
     if len(cells) != len(columns):
         return {}, [("", f"has {len(cells)} cells, must have {len(columns)}")]
     values: dict[str, Any] = {}
     errors = []
     for name, cell in zip(columns, cells, strict=True):
         try:
-            values[name] = COLUMNS[name][0](cell)
+            decimal = cell.replace(",", ".") if name in NUMBERS and delimiter != "," else cell
+            values[name] = COLUMNS[name][0](decimal)
         except ValueError as error:
             errors.append((name, str(error)))
     if (values.get("latitude") is None) != (values.get("longitude") is None) and not errors:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Generator
 from itertools import chain
 
-from metrics.export.formats import FORMATS, ExportFormat
+from metrics.export.formats import ExportFormat
 from metrics.export.read_pieces import PieceReader
 from metrics.query.execute import resolve_series
 from metrics.query.query import Query
@@ -13,9 +13,8 @@ _MAX_NAME_PART = 60  # characters
 _UNSAFE_CHARACTERS = re.compile(r"[^A-Za-z0-9._-]+")
 
 
-def generate_file(query: Query, format_name: str) -> Generator[bytes]:
+def generate_file(query: Query, export_format: ExportFormat) -> Generator[bytes]:
     """Yield the bytes of the file; nothing if there are no points. A file without damaged blocks ends with a note."""
-    export_format = FORMATS[format_name]
     incomplete: list[str] = []
     rows = _generate_rows(query, export_format, incomplete)
     first = next(rows, None)

@@ -5,16 +5,18 @@ appended to, the rows are converted at the end.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from metrics.export.rows import (
-    CSV_HEADER,
+    COLUMNS,
     ExportSeries,
     encode_csv_note,
     encode_csv_rows,
     encode_json_note,
     encode_json_rows,
 )
+from rest.csv_text import STANDARD, CsvDialect
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,15 @@ def _to_parquet(content: Iterable[bytes], incomplete: Sequence[str]) -> Iterator
 
 
 FORMATS = {
-    "csv": ExportFormat("text/csv; charset=utf-8", lambda: CSV_HEADER, encode_csv_rows, encode_csv_note),
+    "csv": ExportFormat("text/csv; charset=utf-8", partial(STANDARD.begin, COLUMNS), encode_csv_rows, encode_csv_note),
     "jsonl": ExportFormat("application/x-ndjson", lambda: b"", encode_json_rows, encode_json_note),
     "parquet": ExportFormat("application/vnd.apache.parquet", _arrow_header, _arrow_rows, lambda _: b"", _to_parquet),
 }
+
+
+def export_format(name: str, dialect: CsvDialect = STANDARD) -> ExportFormat:
+    """Return a format of files; `dialect` is that of CSV files."""
+    if name != "csv" or dialect == STANDARD:
+        return FORMATS[name]
+    rows = partial(encode_csv_rows, dialect=dialect)
+    return replace(FORMATS[name], header=partial(dialect.begin, COLUMNS), encode_rows=rows)

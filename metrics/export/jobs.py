@@ -23,13 +23,14 @@ from django.utils import timezone
 from metrics.audit.record import record
 from metrics.error_responses import EXPECTED_ERRORS
 from metrics.export import job_files
-from metrics.export.formats import FORMATS
+from metrics.export.formats import ExportFormat, export_format
 from metrics.export.read_pieces import START, ExportPosition, PieceReader
 from metrics.models import Device, ExportJob, ExportStatus
 from metrics.query.execute import resolve_series
 from metrics.query.query import Query
 from metrics.storage.errors import StorageUnavailable
 from rest.caller import Caller
+from rest.csv_text import STANDARD, CsvDialect
 from rest.errors import Gone, RateLimited
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ class _ExportFailed(Exception):
     """The file cannot be made; the message is for the owner."""
 
 
-def create_job(owner: str, query: Query, format_name: str) -> ExportJob:
+def create_job(owner: str, query: Query, format_name: str, dialect: CsvDialect = STANDARD) -> ExportJob:
     """Queue an export. Raises InvalidField, or RateLimited if the owner has too many unfinished jobs."""
     query.validate()
     if ExportJob.objects.filter(owner=owner, status__in=_UNFINISHED).count() >= MAX_UNFINISHED:
@@ -62,6 +63,8 @@ def create_job(owner: str, query: Query, format_name: str) -> ExportJob:
     fields = asdict(query)
     stored = {name: fields[name] for name in _QUERY_FIELDS}
     stored |= {"start": query.start.isoformat(), "end": query.end.isoformat()}
+    if format_name == "csv":
+        stored["csv"] = asdict(dialect)
     with transaction.atomic():
         job = ExportJob.objects.create(owner=owner, question=stored, format=format_name)
         record("ordered", job, after={"format": format_name, **stored})
@@ -69,12 +72,20 @@ def create_job(owner: str, query: Query, format_name: str) -> ExportJob:
 
 
 def query_of(job: ExportJob) -> Query:
-    fields: dict[str, Any] = dict(job.question)
+    fields: dict[str, Any] = {name: value for name, value in job.question.items() if name != "csv"}
     for name in ("devices", "metrics", "groups"):
         fields[name] = None if fields.get(name) is None else tuple(fields[name])
     for name in ("start", "end"):
         fields[name] = datetime.fromisoformat(fields[name])
     return Query(**fields)
+
+
+def dialect_of(job: ExportJob) -> CsvDialect:
+    return CsvDialect(**job.question.get("csv", {}))  # orders of earlier versions have none
+
+
+def _format_of(job: ExportJob) -> ExportFormat:
+    return export_format(job.format, dialect_of(job))
 
 
 def visible_jobs(caller: Caller, own: bool = False) -> QuerySet[ExportJob]:
@@ -194,7 +205,7 @@ def _save(job: ExportJob, **values: Any) -> None:
 
 def _write_rows(job: ExportJob) -> list[job_files.FileSize]:
     """Write the rows from the last saved position on; return all files of the job."""
-    query, export_format = query_of(job), FORMATS[job.format]
+    query, file_format = query_of(job), _format_of(job)
     series = resolve_series(query)
     job.devices = sorted({*job.devices, *(entry.device_id for entry in series)})
     _save(job, devices=job.devices)
@@ -202,9 +213,9 @@ def _write_rows(job: ExportJob) -> list[job_files.FileSize]:
     saved = time.monotonic()
     with job_files.JobFile(f"{job.export_id}.{job.attempt}") as file:
         if not earlier:
-            file.write(export_format.header())
+            file.write(file_format.header())
         for piece in PieceReader(query, series, _position(job)):
-            for data in export_format.encode(piece.series):
+            for data in file_format.encode(piece.series):
                 file.write(data)
             job.rows += sum(map(len, piece.series))
             job.incomplete += piece.incomplete
@@ -241,14 +252,14 @@ def _convert(job: ExportJob, files: list[job_files.FileSize]) -> list[job_files.
 
     Returns the files of the job.
     """
-    export_format, incomplete = FORMATS[job.format], sorted(set(job.incomplete))
-    if export_format.convert is None and not incomplete:
+    file_format, incomplete = _format_of(job), sorted(set(job.incomplete))
+    if file_format.convert is None and not incomplete:
         return files
     with job_files.JobFile(f"{job.export_id}.{job.attempt}.{job.format}") as file:
-        if export_format.convert is None:
-            file.write(export_format.encode_note(incomplete))
+        if file_format.convert is None:
+            file.write(file_format.encode_note(incomplete))
             return [*files, file.sync()]
-        for data in _renew_lease(job, export_format.convert(job_files.read_files(files), incomplete)):
+        for data in _renew_lease(job, file_format.convert(job_files.read_files(files), incomplete)):
             file.write(data)
         return [file.sync()]
 

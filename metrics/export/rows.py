@@ -4,8 +4,9 @@ A row is composed of four texts: time, device and metric (the same for a whole s
 which a series has few combinations). Numbers are encoded by the encoder of JSON responses, so both show the same
 digits, and parsing them returns the same number.
 
-In CSV, texts that look like formulas get a ' in front (rest.csv_text); numbers never do. A missing value, unit
-or device is an empty cell, no tags are `{}`. A JSON value is written as JSON, a binary one as base64.
+In CSV, texts that a spreadsheet or a reader would change get a ' in front (rest.csv_text), so that `manage.py load`
+stores the exported points again. A missing value, unit or device is an empty cell, no tags are `{}`. A JSON value is
+written as JSON, a binary one as base64.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,10 +21,9 @@ from numpy.typing import NDArray
 from metrics.export.rfc3339 import format_times
 from metrics.storage.format.codec import NO_CONTEXT, Ints
 from metrics.storage.format.contexts import read_context
-from rest.csv_text import text_cell
+from rest.csv_text import STANDARD, CsvDialect, json_cell, text_cell, value_text_cell
 
 COLUMNS = ("timestamp", "device_id", "metric_name", "value", "unit", "tags")
-CSV_HEADER = ",".join(COLUMNS).encode() + b"\r\n"
 ROW_BATCH = 16_384
 _encode_json = msgspec.json.encode
 
@@ -88,13 +88,18 @@ class ExportSeries:
         return unit or self.unit, tags
 
 
-def encode_csv_rows(series: ExportSeries) -> bytes:
-    names = b",%b,%b," % (text_cell(series.device_id), text_cell(series.metric_name))
+def encode_csv_rows(series: ExportSeries, dialect: CsvDialect = STANDARD) -> bytes:
+    delimiter = dialect.delimiter.encode()
+    device, metric = text_cell(series.device_id), text_cell(series.metric_name)
+    names = delimiter.join((b"", device, metric, b""))
 
     def encode_end(unit: str | None, tags: dict[str, Any]) -> bytes:
-        return b",%b,%b\r\n" % (text_cell(unit), text_cell(_encode_json(tags).decode()))
+        return delimiter.join((b"", text_cell(unit), json_cell(_encode_json(tags)))) + b"\r\n"
 
-    return _join_rows(b"", names, series, encode_value_cell, encode_end)
+    def encode_value(value: Any) -> bytes:
+        return encode_value_cell(value, dialect)
+
+    return _join_rows(b"", names, series, encode_value, encode_end, dialect.decimal.encode())
 
 
 def encode_json_rows(series: ExportSeries) -> bytes:
@@ -123,12 +128,15 @@ def _join_rows(
     series: ExportSeries,
     encode_value: Callable[[Any], bytes],
     encode_end: Callable[[str | None, dict[str, Any]], bytes],
+    decimal: bytes = b".",
 ) -> bytes:
     values: Iterable[bytes]
     if isinstance(series.values, list):
         values = map(encode_value, series.values)
     else:
         values = _encode_json(series.json_values())[1:-1].split(b",")
+        if decimal != b".":
+            values = [value.replace(b".", decimal) for value in values]
     distinct, positions = series.units_and_tags()
     encoded = [encode_end(unit, tags) for unit, tags in distinct]
     ends = repeat(encoded[0]) if positions is None else map(encoded.__getitem__, positions)
@@ -136,11 +144,15 @@ def _join_rows(
     return b"".join(chain.from_iterable(rows))
 
 
-def encode_value_cell(value: Any) -> bytes:
-    text = text_of_value(value)
-    if text is not None:
-        return _encode_json(value) if isinstance(value, bool) else text_cell(text)
-    return b"" if value is None else _encode_json(value)
+def encode_value_cell(value: Any, dialect: CsvDialect) -> bytes:
+    if isinstance(value, str):
+        return value_text_cell(value)
+    if value is None:
+        return b""
+    document = _encode_json(value)
+    if isinstance(value, int | float):  # booleans too
+        return dialect.number_cell(document)
+    return json_cell(document)
 
 
 def text_of_value(value: Any) -> str | None:

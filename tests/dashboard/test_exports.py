@@ -73,6 +73,25 @@ def test_export_is_created_followed_and_downloaded(desktop: BrowserPage, cold_ro
 
 
 @pytest.mark.slow
+def test_export_for_excel_has_a_byte_order_mark_and_semicolons(desktop: BrowserPage, cold_rooms: None):
+    sign_in(desktop, PAGE)
+    choose(desktop, ["cold-room-07"], ["temperature"])
+    style = desktop.page.get_by_label("CSV for")
+    desktop.page.get_by_text("Parquet", exact=True).click()
+    expect(style).to_be_disabled()
+    desktop.page.get_by_text("CSV", exact=True).click()
+    style.select_option("Excel: semicolon, decimal comma")
+    desktop.page.get_by_role("button", name="Export", exact=True).click()
+    expect(desktop.page.locator("#list tbody .sub").first).to_contain_text("CSV for Excel")
+    assert in_thread(jobs.run_pending_jobs) == 1
+    with desktop.page.expect_download() as download:
+        desktop.page.get_by_role("link", name="Download").click()
+    content = download.value.path().read_bytes()
+    assert content.startswith("\ufefftimestamp;device_id;metric_name;value;unit;tags\r\n".encode())
+    assert content.count(b";cold-room-07;temperature;") == 30 and b";4,0;" in content
+
+
+@pytest.mark.slow
 def test_progress_is_updated_and_an_export_is_cancelled(desktop: BrowserPage, cold_rooms: None):
     sign_in(desktop, PAGE)
     choose(desktop, ["cold-room-07"], ["temperature", "humidity"])

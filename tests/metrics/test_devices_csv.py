@@ -10,9 +10,13 @@ from hypothesis import given
 
 from metrics.devices import csv_cells, csv_table
 from metrics.models import Device, DeviceGroup, Revision
+from rest import csv_text
+from rest.names import name_error
 from tests.conftest import ApiClient, ApiResponse
 
 HEAD = "device_id,name,device_type,expected_interval,latitude,longitude,location,groups,tags"
+EXPORTED_HEAD = f"{HEAD},description,metadata"
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
 PRESS = 'press-1,Press 1,press,10,52.5,-13.4,Hall 3,site a;site b,"{""line"":""2""}"'
 
 
@@ -75,14 +79,14 @@ def test_dry_run_reports_changes_without_making_them(sites: ApiClient):
 @pytest.mark.parametrize(
     ("line", "field", "accepted"),
     [
-        (",,,,,,,,", "device_id", "required"),
-        ("  ,,,,,,,,", "device_id", "required"),
+        (",x,,,,,,,", "device_id", "required"),
+        ("  ,x,,,,,,,", "device_id", "required"),
         ("x" * 201 + ",,,,,,,,", "device_id", "200"),
-        ("a\tb,,,,,,,,", "device_id", "one line"),
-        ('"a\nb",,,,,,,,', "device_id", "one line"),
-        ("a\0,,,,,,,,", "device_id", "one line"),
+        ("a\tb,,,,,,,,", "device_id", "control characters"),
+        ('"a\nb",,,,,,,,', "device_id", "control characters"),
+        ("a\0,,,,,,,,", "device_id", "NUL"),
         ("a," + "x" * 201 + ",,,,,,,", "name", "200"),
-        ("a,,\x07,,,,,,", "device_type", "one line"),
+        ("a,,b\0,,,,,,", "device_type", "NUL"),
         ("a,,,0,,,,,", "expected_interval", "31,622,400"),
         ("a,,,1.5,,,,,", "expected_interval", "whole seconds"),
         ("a,,,99999999999999999999,,,,,", "expected_interval", "whole seconds"),
@@ -96,7 +100,7 @@ def test_dry_run_reports_changes_without_making_them(sites: ApiClient):
         ("a,,,,,,,,line 2", "tags", "JSON object"),
         ('a,,,,,,,,"{""a"":1}"', "tags", "JSON object"),
         ('a,,,,,,,,"{""a:b"":""c""}"', "tags", "colon"),
-        ('a,,,,,,,,"{""a"":""\\u0000""}"', "tags", "one line"),
+        ('a,,,,,,,,"{""a"":""\\u0000""}"', "tags", "NUL"),
         ("a,b", "", "has 2 cells, must have 9"),
     ],
 )
@@ -157,31 +161,109 @@ def test_import_accepts_a_multipart_file(sites: ApiClient):
     assert sites.post("devices.csv?dry_run=perhaps", b"device_id\nx", Content_Type="text/csv").status == 400
 
 
-def test_export_followed_by_import_changes_nothing(sites: ApiClient):
-    texts = ["=1+1", "+49 30", "-1", "@me", "'=1", "''@x", "'quoted'", 'a "b", c', "  spaces ", "ü;ß", "x"]
-    for number, text in enumerate(texts):
-        Device.objects.create(
-            device_id=f"{text}{number}".strip(), name=text.strip(), device_type=text, location=text,
-            latitude=-5.25, longitude=-1e-7, tags={text.replace(":", ""): text}, expected_interval=number or None,
-        )  # fmt: skip
-    devices_before = stored_devices()
-    response = sites.get("devices.csv")
+TEXTS = [
+    *(
+        "=1+1",
+        "+49 30",
+        "-1",
+        "@me",
+        "'=1",
+        "''@x",
+        "'quoted'",
+        "'",
+        "''",
+        "＝1",
+        'a "b", c',
+        "ü;ß",
+        "x",
+        "NULL",
+        "0,5",
+    ),
+    *("  spaces ", "\ttab", "two\nlines", "cr\r\nlf", "\u00a0x", "' x", "sep=;", "a\\;b\\", "true", "\ufeffmark"),
+]
+DIALECTS = ["", "?bom=true", "?delimiter=;", "?delimiter=;&decimal=,&bom=true", "?delimiter=tab"]
+
+
+def create_device(number: int, text: str) -> None:
+    name = text if name_error(text) is None else "x"
+    group, _ = DeviceGroup.objects.get_or_create(name=text)
+    device = Device.objects.create(
+        device_id=f"{name}{number}", name=name, device_type=text, location=text, description=text * 3,
+        metadata={text: [text, 0.1, {"a": None}]}, latitude=-5.25, longitude=-1e-7, expected_interval=number or None,
+        tags={text if text.isprintable() else "t": text},
+    )  # fmt: skip
+    device.groups.add(group, DeviceGroup.objects.get_or_create(name="site a")[0])
+
+
+def all_fields() -> list[Any]:
+    fields = ("description", "metadata", "device_id")
+    return [*stored_devices(), *Device.objects.order_by("device_id").values_list(*fields)]
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_export_followed_by_import_changes_nothing(sites: ApiClient, dialect: str):
+    for number, text in enumerate(TEXTS):
+        create_device(number, text)
+    before = all_fields()
+    response = sites.get(f"devices.csv{dialect}")
     assert response.status == 200 and response.headers["Content-Type"] == "text/csv; charset=utf-8"
     assert response.headers["Content-Disposition"] == 'attachment; filename="devices.csv"'
-    rows = list(csv.DictReader(io.StringIO(response.raw.decode(), newline="")))
-    assert not any(row[name].startswith(("=", "+", "@")) for row in rows for name in row)
-    assert {row["latitude"] for row in rows} == {"-5.25"}  # numbers are not escaped
     result = sites.post("devices.csv", response.raw, Content_Type="text/csv").json
-    assert (result["unchanged"], result["updated"], result["created"]) == (len(texts), 0, 0)
+    assert (result["unchanged"], result["updated"], result["created"]) == (len(TEXTS), 0, 0), result
     Device.objects.all().delete()
-    assert sites.post("devices.csv", response.raw, Content_Type="text/csv").json["created"] == len(texts)
-    assert stored_devices() == devices_before
+    assert sites.post("devices.csv", response.raw, Content_Type="text/csv").json["created"] == len(TEXTS)
+    assert all_fields() == before
 
 
-@given(st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=40))
-def test_text_survives_encoding_as_a_cell(text: str):
-    [[cell]] = list(csv.reader(io.StringIO(csv_cells.encode_text(text).decode(), newline=""), strict=True)) or [[""]]
-    assert csv_cells.decode_text(cell) == text and not cell.startswith(("=", "+", "-", "@"))
+def test_export_has_no_formula_and_the_stated_dialect(sites: ApiClient):
+    for number, text in enumerate(TEXTS):
+        create_device(number, text)
+    raw = sites.get("devices.csv?delimiter=;&decimal=,&bom=true").raw
+    assert raw.startswith(b"\xef\xbb\xbfdevice_id;name;")
+    rows = list(csv.DictReader(io.StringIO(raw.decode("utf-8-sig"), newline=""), delimiter=";"))
+    assert not any(row[name].startswith(("=", "+", "@", "＝", "\t", "\r")) for row in rows for name in row)
+    assert {row["latitude"] for row in rows} == {"-5,25"}  # numbers are not escaped
+    for parameters, field in (("decimal=,", "decimal"), ("delimiter=x", "delimiter"), ("bom=perhaps", "bom")):
+        response = sites.get(f"devices.csv?{parameters}")
+        assert response.status == 400 and [error["field"] for error in response.json["errors"]] == [field]
+
+
+@pytest.mark.parametrize(
+    ("body", "count"),
+    [
+        (b"device_id,name\r\na,b\r\n,\r\n,\r\n", 1),
+        (b"device_id,name,,\r\na,b,,\r\n,,,\r\nc,d,,\r\n,,,,,,\r\n \r\n", 2),
+        (b"sep=;\r\ndevice_id;latitude;longitude\r\na;5,25;-0,5\r\n;;\r\n", 1),
+        (b"\xef\xbb\xbfsep=,,\r\ndevice_id,name,\r\na,b,\r\n", 1),
+        (b'"device_id"\t"name"\r\n"a;b"\t"c,d"\r\n\t\r\n', 1),
+    ],
+)
+def test_spreadsheet_file_with_empty_rows_and_columns_is_imported(admin: ApiClient, body: bytes, count: int):
+    response = admin.post("devices.csv", body, Content_Type="text/csv")
+    assert response.status == 200, response.raw
+    assert (response.json["created"], response.json["failed"], Device.objects.count()) == (count, 0, count)
+
+
+@given(
+    st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=40), st.sampled_from(",;\t")
+)
+def test_text_survives_encoding_as_a_cell(text: str, delimiter: str):
+    line = csv_text.text_cell(text).decode() + delimiter + csv_text.value_text_cell(text).decode()
+    [[cell, value]] = csv.reader(io.StringIO(line, newline=""), delimiter=delimiter, strict=True)
+    assert csv_text.read_text_cell(cell) == text and not cell.startswith(FORMULA)
+    marked = csv_text.read_marked_text(value)
+    assert (value if marked is None else marked) == text and not value.startswith(FORMULA)
+    assert marked is not None or (value and value == value.strip())
+
+
+NAMES = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), min_size=1, max_size=8)
+
+
+@given(st.sets(NAMES.filter(str.strip), max_size=5))
+def test_list_of_groups_survives_encoding_as_a_cell(names: set[str]):
+    cell = csv_cells.write_groups(tuple(sorted(names))).decode()
+    [[decoded]] = list(csv.reader(io.StringIO(cell, newline=""), strict=True)) or [[""]]
+    assert csv_cells.read_groups(decoded) == tuple(sorted(names))
 
 
 @given(st.binary(max_size=200))
@@ -207,7 +289,7 @@ def test_export_has_visible_devices_and_only_admins_may_import(
     assert [line.split(",")[0] for line in viewer.get("devices.csv").raw.decode().split()[1:2]] != []
     rows = list(csv.DictReader(io.StringIO(viewer.get("devices.csv").raw.decode())))
     assert [(row["device_id"], row["groups"]) for row in rows] == [("press-1", "site a")]
-    assert stranger.get("devices.csv").raw.decode() == f"{HEAD}\r\n"
+    assert stranger.get("devices.csv").raw.decode() == f"{EXPORTED_HEAD}\r\n"
     assert reader.get("devices.csv").raw.count(b"\r\n") == 3
     assert gateway.get("devices.csv").status == 403 and anonymous.get("devices.csv").status == 401
     for caller, status in ((viewer, 403), (operator, 403), (reader, 403), (gateway, 403), (anonymous, 401)):

@@ -31,6 +31,7 @@ TEXTS = [
     *("=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "a=b", "plain", "", "'quoted'", "'=1"),
     *('say "yes"', "a,b", "two\nlines", "cr\r\nlf", " spaces ", "Grüße, 世界 🌡", "null", "1e5", '"', ",", '"",""'),
 ]
+MARKED_VALUES = {"", "null", "1e5", '"', '"",""'}  # they look like other values
 NUMBERS = [0.1, -0.0, 25.0, 1e22, 1e16, 123456789012345.0, 5e-324, 1.7976931348623157e308, -273.15, 1 / 3]
 
 
@@ -85,11 +86,16 @@ def _series_of(body):
 def _cell(value):
     if value is None:
         return ""
-    return _text(value if isinstance(value, str) else msgspec.json.encode(value).decode())
+    return _value_text(value) if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _value_text(text):
+    return f"'{text}" if text in MARKED_VALUES else _text(text)
 
 
 def _text(text):
-    return f"'{text}" if text and text.startswith(FORMULAS) else text or ""
+    special = text and (text.lstrip("'").startswith(FORMULAS) or text != text.strip())
+    return f"'{text}" if special else text or ""
 
 
 @pytest.fixture
@@ -148,7 +154,7 @@ def test_csv_export_preserves_all_kinds_and_special_texts(all_kinds):
     formulas = [cell for row in rows for index, cell in enumerate(row) if index != 3 and cell.startswith(FORMULAS)]
     assert formulas == []
     values = {row[3] for row in rows if row[2] == "'=word"}
-    assert {"'=1+1", "'+1", "'-1", "'@SUM(A1)", "'\tx", "'\rx", "a=b", "'quoted'"} <= values
+    assert {"'=1+1", "'+1", "'-1", "'@SUM(A1)", "'\tx", "'\rx", "a=b", "'quoted'", "''=1", "'", "'null"} <= values
     assert {float(row[3]) for row in rows if row[2] == "number"} == set(NUMBERS)
     assert "-273.15" in {row[3] for row in rows}  # negative numbers are not escaped
 
@@ -186,6 +192,40 @@ def test_parquet_export_has_numbers_in_value_and_others_in_text(all_kinds):
         assert (row["device_id"], row["metric_name"]) == (point["device_id"], point["metric_name"])
         assert (row["unit"], json.loads(row["tags"])) == (point["unit"], point["tags"])
         assert row["timestamp"].isoformat().replace("+00:00", "Z") == point["timestamp"]
+
+
+@pytest.mark.parametrize("route", ["stream", "job"])
+@pytest.mark.parametrize(
+    ("dialect", "delimiter"),
+    [
+        ({"bom": True}, ","),
+        ({"delimiter": ";"}, ";"),
+        ({"delimiter": ";", "decimal": ",", "bom": True}, ";"),
+        ({"delimiter": "tab", "decimal": ","}, "\t"),
+    ],
+)
+def test_csv_export_for_excel_has_the_same_cells_in_another_dialect(all_kinds, route, dialect, delimiter):
+    parameters = {"device_ids": "device_001", "metric_names": all_kinds.metrics}
+    expected = parse_csv(export(all_kinds, **parameters))
+    if route == "stream":
+        raw = export(all_kinds, **parameters, **dialect).raw
+    else:
+        order = EXPORT_PARAMETERS | {name: names.split(",") for name, names in parameters.items()} | dialect
+        job = all_kinds.post("export/jobs", order)
+        assert job.status == 202 and {name: job.json[name] for name in dialect} == dialect
+        assert jobs.run_pending_jobs() == 1
+        raw = all_kinds.get(f"export/jobs/{job.json['id']}/download").raw
+    assert raw.startswith(b"\xef\xbb\xbf") == dialect.get("bom", False)
+    header, *rows = csv.reader(io.StringIO(raw.decode("utf-8-sig"), newline=""), delimiter=delimiter, strict=True)
+    assert header == HEAD
+    if dialect.get("decimal") == ",":
+        for row in rows:
+            row[3] = row[3].replace(",", ".") if is_json_number(row[3].replace(",", ".")) else row[3]
+    assert rows == expected
+
+
+def is_json_number(text):
+    return re.fullmatch(r"-?\d+(\.\d+)?(e[+-]?\d+)?", text) is not None
 
 
 def test_device_name_like_a_formula_is_escaped(all_kinds):
@@ -280,6 +320,11 @@ BAD = [
     ({"end_time": START_TEXT}, "start_time"),
     ({"end_time": "9999-12-31T23:59:59Z"}, "end_time"),
     ({"format": "xls"}, "format"),
+    ({"bom": "perhaps"}, "bom"),
+    ({"delimiter": "|"}, "delimiter"),
+    ({"decimal": ","}, "decimal"),
+    ({"format": "parquet", "bom": True}, "bom"),
+    ({"format": "jsonl", "delimiter": ";"}, "delimiter"),
     ({"interval": 60}, "aggregation"),
     ({"aggregation": "mode"}, "aggregation"),
     ({"aggregation": "avg", "interval": "hourly"}, "interval"),

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from metrics.export.rfc3339 import format_times
 from metrics.export.rows import ExportSeries, encode_csv_rows, encode_json_rows
 from metrics.storage.format.contexts import write_context
-from rest.csv_text import text_cell
+from rest.csv_text import STANDARD, CsvDialect, text_cell, value_text_cell
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MOMENTS = st.lists(st.datetimes(EPOCH.replace(tzinfo=None), datetime(2199, 12, 31, 23, 59)), min_size=1, max_size=9)
@@ -48,17 +49,22 @@ def test_rows_equal_csv_module_and_json(device, metric, values, unit, tags):
         expected.append(
             [
                 moment,
-                escape_formula(device),
-                escape_formula(metric),
+                mark_special(device),
+                mark_special(metric),
                 format_cell(value),
-                escape_formula(context[0]),
+                mark_special(context[0]),
                 to_json(context[1]),
             ]
         )
         lines.append([moment, device, metric, value, *context])
-    output = io.StringIO(newline="")
-    csv.writer(output, lineterminator="\r\n").writerows(expected)
-    assert encode_csv_rows(series).decode() == output.getvalue()
+    for dialect in (STANDARD, CsvDialect(";", ","), CsvDialect("\t")):
+        text = encode_csv_rows(series, dialect).decode()
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=dialect.delimiter, strict=True))
+        if dialect.decimal == ",":
+            decimal_values = [format_cell(value, ",") for value in values]
+            assert rows == [[*row[:3], value, *row[4:]] for row, value in zip(expected, decimal_values, strict=True)]
+        else:
+            assert rows == expected
     assert [list(json.loads(row).values()) for row in encode_json_rows(series).split(b"\n")[:-1]] == lines
 
 
@@ -70,24 +76,57 @@ def test_numbers_survive_a_csv_round_trip(numbers):
     assert "".join(cells).count("'") == 0
 
 
-def test_text_like_a_formula_is_escaped():
-    for text in ("=1", "+1", "-1", "@A1", "\t=1", "\r=1", "-", "="):
-        assert text_cell(text).decode().lstrip('"').startswith(f"'{text[0]}")
-    for text in ("1", "a=1", " =1", "'=1", "a\t", ""):
+def test_text_that_a_spreadsheet_would_change_is_marked():
+    for text in ("=1", "+1", "-1", "@A1", "\t=1", "\r=1", "-", "=", " =1", "'=1", "''-1", "a\t", "\u00a0a", "＝1"):
+        assert text_cell(text).decode().strip('"') == f"'{text}"
+    for text in ("1", "a=1", "", "'", "'quoted'", "NULL", "{}"):
         assert text_cell(text).decode() == text
 
 
-def format_cell(value):
+def test_text_that_looks_like_another_value_is_marked():
+    for text in (
+        "",
+        "'",
+        "1",
+        "0.5",
+        ".5",
+        "5.",
+        "1e5",
+        "'5",
+        "'true",
+        "TRUE",
+        "false",
+        "Null",
+        "NaN",
+        "n/a",
+        "{}",
+        "[",
+        " ",
+    ):
+        assert value_text_cell(text).decode() == f"'{text}"
+    for text in ("ok", "yes", "E17", "5 V", "1.2.3", "2026-01-31", "NULLs", "'quoted'", "trueish"):
+        assert value_text_cell(text).decode() == text
+
+
+WORDS = ("true", "false", "nan", "null", "none", "n/a", "na", "inf", "infinity", "")
+
+
+def format_cell(value, decimal="."):
     if value is None:
         return ""
-    if isinstance(value, float):
-        return to_json(value)
-    return escape_formula(value if isinstance(value, str) else to_json(value))
+    if isinstance(value, str):
+        core = value.lstrip("'")
+        number = re.fullmatch(r"(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?", core)
+        is_other = bool(number) or core.lower() in WORDS or core[:1] in ("{", "[", '"')
+        return f"'{value}" if is_other else mark_special(value)
+    return to_json(value).replace(".", decimal) if isinstance(value, float) else to_json(value)
 
 
 def to_json(value):
     return msgspec.json.encode(value).decode()
 
 
-def escape_formula(text):
-    return f"'{text}" if text[:1] in tuple("=+-@\t\r") else text
+def mark_special(text):
+    core = text.lstrip("'")
+    is_special = core[:1] in tuple("=+-@＝＋－＠") or core != core.lstrip() or text != text.rstrip()
+    return f"'{text}" if is_special else text

@@ -26,7 +26,7 @@ function titleOf(job) {
 function detailOf(job) {
   const interval = job.interval ? ` ${INTERVALS[job.interval] ?? `per ${job.interval}${SPACE}s`}` : "";
   const values = job.aggregation ? `, ${job.aggregation}${interval}` : "";
-  return `${moment(job.start_time)} to ${moment(job.end_time)}${values}, ${FORMATS[job.format]}`;
+  return `${moment(job.start_time)} to ${moment(job.end_time)}${values}, ${FORMATS[job.format]}${job.bom ? " for Excel" : ""}`;
 }
 
 function reasonOf(job) {

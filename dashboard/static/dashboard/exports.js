@@ -28,6 +28,7 @@ form.addEventListener("draft-restoring", ({ detail }) => {
 form.addEventListener("change", () => {
   field("own").hidden = chosen("range") !== "own";
   field("interval").disabled = !field("aggregation").value;
+  field("dialect").disabled = chosen("format") !== "csv";
 });
 {
   const local = (ms) => wallClock(ms).toISOString().slice(0, 16);
@@ -46,9 +47,13 @@ function times() {
   return [field("from"), field("to")].map((input) => (input.value ? new Date(fromWallClock(input.value)).toISOString() : null));
 }
 
+const DIALECTS = { excel: { bom: true }, "excel-semicolon": { bom: true, delimiter: ";", decimal: "," } };
+
 function jobOf() {
   const [start, end] = times();
-  const body = { device_ids: devices.names, metric_names: metrics.names, start_time: start, end_time: end, format: chosen("format") };
+  const format = chosen("format");
+  const dialect = format === "csv" ? DIALECTS[field("dialect").value] : {};
+  const body = { device_ids: devices.names, metric_names: metrics.names, start_time: start, end_time: end, format, ...dialect };
   const aggregation = field("aggregation").value;
   if (!aggregation) return body;
   const interval = field("interval").value;
