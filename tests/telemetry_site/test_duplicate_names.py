@@ -55,7 +55,7 @@ DUPLICATES = [
 ]
 
 
-@pytest.mark.parametrize(("path", "body"), DUPLICATES)
+@pytest.mark.parametrize(("path", "body"), DUPLICATES, ids=map(str, range(len(DUPLICATES))))  # they contain the time
 @pytest.mark.parametrize("lane", ["fast lane", "Django"])
 def test_duplicate_name_is_rejected(admin: ApiClient, administrator: ApiClient, lane: str, path: str, body: str):
     client = admin if lane == "fast lane" else administrator
@@ -86,7 +86,7 @@ ACCEPTED: list[tuple[str, str, int]] = [
 ]
 
 
-@pytest.mark.parametrize(("path", "body", "count"), ACCEPTED)
+@pytest.mark.parametrize(("path", "body", "count"), ACCEPTED, ids=map(str, range(len(ACCEPTED))))
 def test_equal_names_in_different_objects_are_accepted(admin: ApiClient, path: str, body: str, count: int):
     for _ in range(2):
         response = admin.call("POST", path, body.encode())
