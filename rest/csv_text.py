@@ -70,6 +70,11 @@ def read_marked_text(cell: str) -> str | None:
     return cell[1:] if cell.startswith("'") and _is_special(cell, _SPECIAL_VALUE) else None
 
 
+def is_plain_text(cell: str) -> bool:
+    """Return whether a cell can only be a text, in a column that has other values too."""
+    return not _is_special(cell, _SPECIAL_VALUE)
+
+
 def json_cell(document: bytes) -> bytes:
     """Return a JSON object or array as a cell."""
     return _quoted(document.decode())

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ingest.wire.validate import MAX_INTEGER, InvalidPoint, check_value
 from metrics.storage.format.codec import Kind
+from rest.csv_text import BOOLEAN_WORDS, is_plain_text, read_marked_text
 from rest.json_names import unique_names
 
 BOOLEANS = {"true": True, "false": False, "t": True, "f": False, "yes": True, "no": False, "1": True, "0": False}
@@ -29,7 +30,7 @@ def parse_value_column(
     errors: dict[int, str] = {}
     for position, (cell, metric) in enumerate(zip(cells, metrics, strict=True)):
         try:
-            values.append(_parse_cell(cell.strip(), kinds[metric]))
+            values.append(_parse_cell(cell, kinds[metric]))
         except ValueError as error:
             values.append(0.0)
             errors[position] = str(error)
@@ -48,7 +49,17 @@ def _parse_numeric_column(cells: Sequence[str]) -> NDArray[np.float64] | None:
     return numbers if is_plain else None
 
 
+def are_numbers(cells: Sequence[str]) -> bool:
+    """Return whether all cells are plain numbers."""
+    return _parse_numeric_column(cells) is not None
+
+
 def _parse_cell(cell: str, kind: Kind) -> Any:
+    if (text := read_marked_text(cell)) is not None:
+        if kind in (Kind.NUMERIC, Kind.BOOLEAN, Kind.GEOLOCATION):
+            raise ValueError(f"{_shown(cell)} is a text: the metric holds {kind.name.lower()} values")
+        return check_value(text)
+    cell = cell.strip()
     if not cell:
         raise ValueError(EMPTY)
     if cell.lower() in _NO_VALUES:
@@ -60,7 +71,7 @@ def _parse_cell(cell: str, kind: Kind) -> Any:
             raise ValueError(f"{_shown(cell)} is neither true nor false")
         return BOOLEANS[cell.lower()]
     value: Any = cell
-    if kind in (Kind.JSON, Kind.GEOLOCATION):
+    if kind is Kind.GEOLOCATION or (kind is Kind.JSON and not is_plain_text(cell)):
         try:
             value = json.loads(cell, object_pairs_hook=unique_names)
         except (ValueError, RecursionError):
@@ -94,6 +105,20 @@ def infer_kind(cells: Sequence[str]) -> Kind:
     if 2 * numbers >= len(filled):
         return Kind.NUMERIC
     return Kind.BOOLEAN if BOOLEANS.keys() >= set(filled) else Kind.STRING
+
+
+def infer_exported_kind(cells: Iterable[str]) -> Kind | None:
+    """Return the kind of exported values: that of all, else JSON, which holds any value; None if there are none."""
+    kinds = {_exported_kind(cell) for cell in set(cells) if cell}
+    return kinds.pop() if len(kinds) == 1 else Kind.JSON if kinds else None
+
+
+def _exported_kind(cell: str) -> Kind:
+    if read_marked_text(cell) is not None or is_plain_text(cell):
+        return Kind.STRING
+    if cell.lower() in BOOLEAN_WORDS:
+        return Kind.BOOLEAN
+    return Kind.NUMERIC if is_number(cell) else Kind.JSON
 
 
 def is_empty(cell: str) -> bool:

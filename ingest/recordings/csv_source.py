@@ -192,7 +192,7 @@ def parse_row_by_row(text: str, width: int, line: int, delimiter: str = ",") -> 
         if len(row) == width:
             rows.append(row)
             lines.append(row_line)
-        elif row and (len(row) > 1 or row[0].strip()):  # empty lines are skipped
+        elif any(cell.strip() for cell in row):  # empty lines, and empty rows of spreadsheets, are skipped
             malformed.append((row_line, f"{len(row)} cells: the header has {width}"))
     columns: list[Sequence[str]] = list(zip(*rows, strict=True)) if rows else [[] for _ in range(width)]
     return CsvBlock(columns, lines, 0, line + reader.line_num, malformed)

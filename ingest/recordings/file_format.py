@@ -11,6 +11,7 @@ from ingest.recordings.errors import UnreadableRecording
 from ingest.recordings.header import ColumnRoles, find_columns
 from ingest.recordings.number_format import NumberFormat, detect_number_format
 from ingest.recordings.time_formats import TimeFormat, detect_time_format, offset_in_header
+from metrics.export.rows import COLUMNS as EXPORT_COLUMNS
 
 DELIMITERS = (",", ";", "\t", "|")
 MAX_PREAMBLE = 60  # rows before the header
@@ -46,6 +47,7 @@ class FileFormat:
     time_format: TimeFormat = TimeFormat.ISO
     numbers: dict[int, NumberFormat] = field(default_factory=dict)  # by column
     offset: timedelta | None = None  # of the times from UTC, from the header
+    is_export: bool = False  # written by an export of this product, so each cell has one meaning
 
 
 def detect_format(sample: bytes, options: FormatOptions) -> FileFormat:
@@ -127,12 +129,18 @@ def _format_below(
     time_format = detect_time_format(join_times(roles, columns), options.dates)
     missing = options.missing | frozenset(roles.missing)
     metric_count = len(set(columns[roles.metric])) if roles.metric is not None else 1
-    numbers = {
-        column.index: detect_number_format(columns[column.index], metric_count, options.decimal, missing)
-        for column in roles.values
-    }
+    is_export = tuple(header) == EXPORT_COLUMNS and all(row[-1].startswith("{") for row in sample)
+    if is_export:
+        exported = NumberFormat("." if delimiter == "," else ",", missing=missing)
+        numbers = {column.index: exported for column in roles.values}
+    else:
+        numbers = {
+            column.index: detect_number_format(columns[column.index], metric_count, options.decimal, missing)
+            for column in roles.values
+        }
     offset = None if roles.headless else offset_in_header(header[roles.time])
-    found = FileFormat(delimiter, tuple(header), roles, first_line, time_format or TimeFormat.ISO, numbers, offset)
+    times = time_format or TimeFormat.ISO
+    found = FileFormat(delimiter, tuple(header), roles, first_line, times, numbers, offset, is_export)
     return found, time_format is not None
 
 

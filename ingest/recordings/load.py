@@ -131,7 +131,7 @@ class RecordingLoad:
             progress = LoadProgress(0, file_format.first_line, *self._shift(path, progress))
             progress_file.write(progress)  # before the first point, so that a later run uses the same shift
         counts = LoadCounts.from_json(progress.counts) if progress.counts else LoadCounts()
-        result = LoadResult(counts, progress, RecordingDefinitions())
+        result = LoadResult(counts, progress, RecordingDefinitions(file_format.is_export))
         result.resumed_rows, result.is_repeated = counts.rows, self._is_repeated
         result.format, result.encoding = file_format, source.encoding
         if progress.end:

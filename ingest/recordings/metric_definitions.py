@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from django.db import transaction
 
-from ingest.recordings.cell_values import infer_kind
+from ingest.recordings.cell_values import are_numbers, infer_exported_kind, infer_kind
 from ingest.recordings.errors import UnreadableRecording
 from ingest.recordings.number_format import looks_like_written_number
-from ingest.recordings.row_reader import RecordingRows
+from ingest.recordings.row_reader import RecordingRows, read_unit
 from ingest.recordings.timestamps import DAY
 from ingest.wire.validate import MAX_UNIT_LENGTH
 from metrics.models import LONGEST_RETENTION_DAYS, DataType, MetricDefinition
@@ -37,10 +37,15 @@ def refuse_written_numbers(name: str, cells: Sequence[str]) -> None:
 
 
 class RecordingDefinitions:
-    """The kinds and retentions of the metrics of a recording. `notes` describes the changes, by metric."""
+    """The kinds and retentions of the metrics of a recording. `notes` describes the changes, by metric.
 
-    def __init__(self) -> None:
+    A metric of an export may have values of several kinds. If this load has defined it, its kind becomes JSON then.
+    """
+
+    def __init__(self, is_export: bool = False) -> None:
         self.notes: dict[str, str] = {}
+        self._is_export = is_export
+        self._created: set[str] = set()
         self._kinds: dict[str, Kind] = {}
         self._days: dict[str, int] = {}
 
@@ -52,7 +57,9 @@ class RecordingDefinitions:
         if not names or rows.metrics.count(rows.metrics[0]) != len(rows):
             names = set(rows.metrics)
         needed = self._days_since(int(rows.times.min()))
-        if names <= self._kinds.keys() and needed <= min(self._days[name] for name in names):
+        has_widened = self._is_export and self._widen_kinds(rows, names)
+        is_known = names <= self._kinds.keys() and needed <= min(self._days[name] for name in names)
+        if is_known and not has_widened:
             return {name: self._kinds[name] for name in names}
         positions_of_metric: dict[str, list[int]] = {}
         for position, name in enumerate(rows.metrics):
@@ -78,6 +85,7 @@ class RecordingDefinitions:
             fields = self._inferred_fields(name, rows, positions) | {"retention_days": days, "created_by": "load"}
             definition, created = definitions.get_or_create(name=name, defaults=fields)
             if created:
+                self._created.add(name)
                 self.notes[name] = f"metric {name} is defined: {definition.data_type}, retention {days} days"
         self._kinds[name] = series_registry.KIND_OF_TYPE[definition.data_type]
         self._days[name] = definition.retention_days
@@ -88,12 +96,42 @@ class RecordingDefinitions:
         self.notes[name] = f"metric {name}: retention is now {days} days instead of {before}"
         self._days[name] = days
 
-    @staticmethod
-    def _inferred_fields(name: str, rows: RecordingRows, positions: list[int]) -> dict[str, str]:
+    def _inferred_fields(self, name: str, rows: RecordingRows, positions: list[int]) -> dict[str, str]:
+        kind = self._infer_kind(name, rows, positions)
+        unit = self._common_unit(rows, positions)
+        unit = unit.encode("utf-8", "ignore").decode()  # a row with bytes that are not text is rejected later
+        return {"data_type": DataType[kind.name], "unit": unit[:MAX_UNIT_LENGTH]}
+
+    def _infer_kind(self, name: str, rows: RecordingRows, positions: list[int]) -> Kind:
+        if self._is_export:
+            kind = infer_exported_kind([rows.cells[position] for position in positions])
+            return Kind.STRING if kind is None else kind
         cells = [rows.cells[position] for position in positions[:SAMPLE_SIZE]]
         kind = infer_kind(cells)
         if kind is Kind.STRING:
             refuse_written_numbers(name, cells)
-        unit = rows.contexts[0][positions[0]].strip() if rows.contexts[0] else ""
-        unit = unit.encode("utf-8", "ignore").decode()  # a row with bytes that are not text is rejected later
-        return {"data_type": DataType[kind.name], "unit": unit[:MAX_UNIT_LENGTH]}
+        return kind
+
+    def _common_unit(self, rows: RecordingRows, positions: list[int]) -> str:
+        """Return the unit of the first row; of an export only if all rows have it, since it counts for all points."""
+        cells = rows.contexts[0]
+        if not cells or (self._is_export and len({cells[position] for position in positions}) > 1):
+            return ""
+        return read_unit(cells[positions[0]])
+
+    def _widen_kinds(self, rows: RecordingRows, names: set[str]) -> bool:
+        """Make metrics JSON that this load has defined with another kind than that of these rows; return if any."""
+        kinds = {name: self._kinds[name] for name in names & self._created if self._kinds[name] is not Kind.JSON}
+        if not kinds or (set(kinds.values()) == {Kind.NUMERIC} and are_numbers(rows.cells)):
+            return False
+        cells: dict[str, set[str]] = {name: set() for name in kinds}
+        for name, cell in zip(rows.metrics, rows.cells, strict=True):
+            if name in kinds:
+                cells[name].add(cell)
+        mixed = [name for name, kind in kinds.items() if infer_exported_kind(cells[name]) not in (None, kind)]
+        for definition in MetricDefinition.objects.filter(name__in=mixed):
+            name, definition.data_type = definition.name, DataType.JSON
+            definition.save(update_fields=["data_type", "updated_at"])
+            self.notes[name] = f"metric {name} is defined: json, since its values have several kinds"
+            self._kinds[name] = Kind.JSON
+        return bool(mixed)

@@ -46,12 +46,12 @@ class NumberFormat:
         return numbers, [match[2].strip() if match else "" for match in matches]
 
     def _plain_number(self, cell: str) -> str:
-        cell = cell.strip()
-        if self.decimal == "," and _DECIMAL_COMMA.fullmatch(cell):
-            return cell.replace(".", "").replace("'", "").replace(",", ".")
-        if self.has_thousands and _THOUSANDS_COMMA.fullmatch(cell):
-            return cell.replace(",", "")
-        return cell
+        number = cell.strip()
+        if self.decimal == "," and _DECIMAL_COMMA.fullmatch(number):
+            return number.replace(".", "").replace("'", "").replace(",", ".")
+        if self.has_thousands and _THOUSANDS_COMMA.fullmatch(number):
+            return number.replace(",", "")
+        return cell  # with its blanks, which may be part of a text
 
 
 def detect_number_format(

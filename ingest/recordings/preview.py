@@ -5,12 +5,13 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from ingest.recordings.cell_values import infer_kind
+from ingest.recordings.cell_values import infer_exported_kind, infer_kind
 from ingest.recordings.csv_source import CsvSource
 from ingest.recordings.file_format import FileFormat
 from ingest.recordings.load import LoadOptions, local_time_of, read_format_of
-from ingest.recordings.row_reader import RecordingRows, RowReader
+from ingest.recordings.row_reader import RecordingRows, RowReader, read_unit
 from ingest.recordings.time_formats import TimeFormat
+from rest.csv_text import read_marked_text
 
 SHOWN_ROWS = 10
 _DELIMITER_NAMES = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "|"}
@@ -57,7 +58,7 @@ def preview(options: LoadOptions) -> Iterator[str]:
 
 def _columns(file_format: FileFormat, rows: RecordingRows | None) -> Iterator[str]:
     roles = file_format.roles
-    kinds = _kinds(rows) if rows is not None else {}
+    kinds = _kinds(rows, file_format.is_export) if rows is not None else {}
     uses: dict[int, str] = {roles.time: "time"}
     for index, use in (
         (roles.time_of_day, "time of day"),
@@ -80,16 +81,18 @@ def _columns(file_format: FileFormat, rows: RecordingRows | None) -> Iterator[st
         yield f"  {name}: {uses.get(index, 'not loaded')}"
 
 
-def _kinds(rows: RecordingRows) -> dict[str, str]:
+def _kinds(rows: RecordingRows, is_export: bool) -> dict[str, str]:
     cells: dict[str, list[str]] = {}
     for metric, cell in zip(rows.metrics, rows.cells, strict=True):
         cells.setdefault(metric, []).append(cell)
-    return {metric: infer_kind(column).name.lower() for metric, column in cells.items()}
+    infer = infer_exported_kind if is_export else infer_kind
+    return {metric: kind.name.lower() for metric, column in cells.items() if (kind := infer(column)) is not None}
 
 
 def _points(rows: RecordingRows) -> Iterator[str]:
     units = rows.contexts[0] or [""] * len(rows)
     for position in range(min(SHOWN_ROWS, len(rows))):
         moment = datetime.fromtimestamp(float(np.int64(rows.times[position])) / 1e6, UTC)
-        value = f"{rows.cells[position]} {units[position]}".strip()
+        text = read_marked_text(rows.cells[position])
+        value = f"{rows.cells[position] if text is None else repr(text)} {read_unit(units[position])}".strip()
         yield f"  {moment:%Y-%m-%d %H:%M:%S} UTC  {rows.devices[position]}  {rows.metrics[position]}  {value}"

@@ -17,6 +17,7 @@ from ingest.recordings.timestamps import Ints, TimeColumn, parse_time_column
 from ingest.wire.batch import Batch, Contexts, Group
 from ingest.wire.validate import InvalidPoint, check_name, check_unit
 from metrics.storage.format.codec import Kind
+from rest.csv_text import read_text_cell
 
 
 @dataclass(slots=True)
@@ -199,7 +200,9 @@ class RowReader:
     def _column(block: CsvBlock, name: str | None, index: int | None) -> Sequence[str]:
         if name is None:
             assert index is not None
-            return block.columns[index]
+            column = block.columns[index]
+            marked = {name: read_text_cell(name) for name in set(column) if name.startswith("'")}
+            return [marked.get(name, name) for name in column] if marked else column
         return [name] * len(block.lines)
 
     def _check_names(self, rows: RecordingRows, valid: NDArray[np.bool_]) -> None:
@@ -284,8 +287,13 @@ def _contexts(rows: RecordingRows, errors: dict[int, tuple[str, str]]) -> tuple[
     return contexts.column(indices), contexts.entries
 
 
+def read_unit(cell: str) -> str:
+    text = read_text_cell(cell)
+    return text.strip() if text == cell else text  # an export marks units with blanks at their ends
+
+
 def _context(add: Callable[..., int], unit: str, tags: str, metadata: str) -> int | tuple[str, str]:
     try:
-        return add(check_unit(unit.strip()), parse_object(tags, "tags"), parse_object(metadata, "metadata"))
+        return add(check_unit(read_unit(unit)), parse_object(tags, "tags"), parse_object(metadata, "metadata"))
     except InvalidPoint as error:
         return error.field, error.detail
