@@ -85,6 +85,15 @@ def without_volatile(body: Any) -> Any:
     return body
 
 
+def with_recorded_fields(actual: Any, recorded: Any) -> Any:
+    """Return a response without the fields that later versions have added to its objects."""
+    if isinstance(actual, list) and isinstance(recorded, list) and len(actual) == len(recorded):
+        return [with_recorded_fields(*pair) for pair in zip(actual, recorded, strict=True)]
+    if isinstance(actual, dict) and isinstance(recorded, dict):
+        return {name: with_recorded_fields(actual[name], recorded[name]) for name in recorded if name in actual}
+    return actual
+
+
 def test_database_of_an_earlier_version_reads_the_same_after_migration(old_database: Database) -> None:
     responses = run_forked(old_database, migrate_and_read)
 
@@ -95,7 +104,7 @@ def test_database_of_an_earlier_version_reads_the_same_after_migration(old_datab
         if recorded_read["path"].startswith("audit"):  # signing in adds an audit entry
             newest = expected["entries"][0]["number"]
             actual["entries"] = [entry for entry in actual["entries"] if entry["number"] <= newest]
-        assert actual == expected, recorded_read["path"]
+        assert with_recorded_fields(actual, expected) == expected, recorded_read["path"]
 
 
 def test_rules_of_an_earlier_version_are_evaluated_after_migration(old_database: Database) -> None:
