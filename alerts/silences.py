@@ -11,7 +11,7 @@ from django.utils import timezone
 from alerts import recurring_windows
 from alerts.models import Alert, Level, Silence, SilenceKind
 from alerts.models.alerts import AlertQuerySet
-from alerts.visibility import check_may_change_silence, is_silence_within, visible_silences
+from alerts.visibility import check_may_change_silence, is_silence_within, visible_group_names, visible_silences
 from metrics.devices.group_membership import in_groups_sql
 from metrics.models import NAME_LENGTH
 from rest.caller import Caller, Scope
@@ -165,12 +165,18 @@ def preview_alerts(
 ) -> AlertQuerySet:
     """Return the past alerts that a silence with these fields would have covered, of those that the caller may see.
 
-    The silence is assumed to be active since then, within its recurring windows. Raises InvalidFields.
+    Groups that the caller does not see match nothing. The silence is assumed to be active since then, within its
+    recurring windows. Raises InvalidFields.
     """
     now = now or timezone.now()
     a_week = timedelta(days=8)  # contains every day of a recurring window
     validate({"starts_at": now, "ends_at": now + a_week, "reason": "preview"} | dict(fields))
+    groups = fields.get("device_groups") or []
+    visible_groups = visible_group_names(groups, caller)
+    if groups and not visible_groups:
+        return Alert.objects.none()
     lists = [list(fields.get(name) or []) for name in MATCHER_FIELDS]
+    lists[MATCHER_FIELDS.index("device_groups")] = visible_groups
     periods = (
         list(recurring_windows.list_occurrences(fields["weekly"], since, now))
         if fields.get("weekly")

@@ -119,14 +119,14 @@ def narrow_document(document: dict[str, Any], caller: Caller) -> dict[str, Any]:
     devices = _visible_device_ids(document["device_ids"], caller)
     return document | {
         "device_ids": [name for name in document["device_ids"] if name in devices],
-        "device_groups": _visible_groups(document["device_groups"], caller),
+        "device_groups": visible_group_names(document["device_groups"], caller),
     }
 
 
 def narrow_routes(routes: Sequence[Route], caller: Caller) -> None:
     """Limit routes in memory, for a response, to the caller's groups."""
     for route in routes:
-        route.device_groups = _visible_groups(route.device_groups, caller)
+        route.device_groups = visible_group_names(route.device_groups, caller)
 
 
 def narrow_events(events: Sequence[AlertEvent], alert: Alert, caller: Caller) -> None:
@@ -140,7 +140,7 @@ def narrow_events(events: Sequence[AlertEvent], alert: Alert, caller: Caller) ->
     title = ""
     if alert.incident is not None:
         kind, _, name = alert.incident.cause.partition(":")
-        is_named = kind != "group" or _visible_groups([name], caller)
+        is_named = kind != "group" or visible_group_names([name], caller)
         visible = Alert.objects.visible_to(caller).filter(incident=alert.incident)
         title = describe_incident(visible, alert.incident.cause if is_named else "rule:")
     for event in joined:
@@ -152,7 +152,7 @@ def check_may_change_rule(rule: Rule, caller: Caller) -> None:
     if caller.sees_all:
         return
     names_devices = bool(rule.device_ids or rule.device_groups)
-    groups = _visible_groups(rule.device_groups, caller)
+    groups = visible_group_names(rule.device_groups, caller)
     if not names_devices or len(groups) < len(rule.device_groups) or not _are_visible(caller, rule.device_ids):
         raise Forbidden(OTHER_DEVICES.format(rule.rule_id))
 
@@ -172,7 +172,7 @@ def is_silence_within(caller: Caller, device_ids: Sequence[str], device_groups: 
     """Return whether a silence concerns visible devices only: its lists must all match, so one of them is enough."""
     if caller.sees_all or (device_ids and _are_visible(caller, device_ids)):
         return True
-    if device_groups and len(_visible_groups(device_groups, caller)) == len(device_groups):
+    if device_groups and len(visible_group_names(device_groups, caller)) == len(device_groups):
         return True
     return bool(alert_id) and Alert.objects.visible_to(caller).filter(alert_id=alert_id).exists()
 
@@ -183,14 +183,15 @@ def _are_visible(caller: Caller, device_ids: Sequence[str]) -> bool:
 
 def _narrow(row: Rule | Silence, devices: set[str], caller: Caller) -> None:
     row.device_ids = [name for name in row.device_ids if name in devices]
-    row.device_groups = _visible_groups(row.device_groups, caller)
+    row.device_groups = visible_group_names(row.device_groups, caller)
 
 
 def _visible_device_ids(names: Iterable[str], caller: Caller) -> set[str]:
     return set(Device.objects.visible_to(caller).filter(device_id__in=set(names)).values_list("device_id", flat=True))
 
 
-def _visible_groups(names: Sequence[str], caller: Caller) -> list[str]:
+def visible_group_names(names: Sequence[str], caller: Caller) -> list[str]:
+    """Return those of these device groups that the caller sees."""
     return [] if caller.device_id is not None else list(caller.narrowed(names) or ())
 
 

@@ -13,6 +13,8 @@ from django.utils import timezone
 from alerts.models import Status
 from alerts.models.alerts import AlertQuerySet
 from dashboard.pagination import text_of, to_int
+from metrics.models import Device, DeviceGroup
+from rest.caller import Caller
 
 VIEWS = (
     ("", "Triage"),
@@ -58,20 +60,22 @@ class InboxFilters(NamedTuple):
         parameters = self._asdict() | {"view": view}
         return urlencode({name: value for name, value in parameters.items() if value})
 
-    def apply(self, alerts: AlertQuerySet, caller_name: str) -> AlertQuerySet:
+    def apply(self, alerts: AlertQuerySet, caller: Caller) -> AlertQuerySet:
         """Return the alerts that match; the status of a view is applied by the inbox."""
         lookups = {
             "level": self.level,
-            "device__groups__name": self.group,
             "device_name": self.device,
             "rule__rule_id": self.rule,
         }
         alerts = alerts.filter(**{lookup: value for lookup, value in lookups.items() if value})
+        if self.group:
+            groups = DeviceGroup.objects.visible_to(caller).filter(name=self.group)
+            alerts = alerts.filter(device__in=Device.objects.in_groups(groups))
         if self.owner:
-            owners = {"me": caller_name, "nobody": ""}
+            owners = {"me": caller.name, "nobody": ""}
             alerts = alerts.filter(owner=owners.get(self.owner, self.owner))
         if self.view == "mine":
-            alerts = alerts.open().filter(owner=caller_name)
+            alerts = alerts.open().filter(owner=caller.name)
         if self.age:
             alerts = _filter_age(alerts, self.age)
         if self.q:

@@ -33,7 +33,8 @@ class RuleScope:
         visible = Device.objects.visible_to(self.caller)
         if not self.names_devices:
             return visible
-        groups = Device.objects.in_groups(DeviceGroup.objects.filter(name__in=self.device_groups))
+        named = DeviceGroup.objects.visible_to(self.caller).filter(name__in=self.device_groups)
+        groups = Device.objects.in_groups(named)
         return visible.filter(Q(device_id__in=self.device_ids) | Q(pk__in=groups.values("pk")))
 
 

@@ -73,7 +73,7 @@ def _select(visible: AlertQuerySet, ids: list[str], filters: InboxFilters, calle
     selected = Q(alert_id__in=ids) | Q(incident__incident_id__in=ids)
     rows = [(incident, status) for incident, separator, status in (text.partition(":") for text in ids) if separator]
     if rows:
-        matching = filters.apply(visible.without_shadows(), caller.name).order_by()
+        matching = filters.apply(visible.without_shadows(), caller).order_by()
         of_rows = reduce(or_, (Q(incident__incident_id=incident, status=status) for incident, status in rows))
         selected |= Q(pk__in=matching.filter(of_rows).values("pk"))
     return visible.filter(selected)

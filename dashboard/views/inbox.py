@@ -47,7 +47,7 @@ SECTION_TITLES = {
 
 def _sections(request: HttpRequest, visible: AlertQuerySet, filters: InboxFilters) -> list[dict[str, Any]]:
     """Return a page of one status, or for triage the first alerts of each status and the last day's resolved ones."""
-    alerts = filters.apply(visible, caller_of(request.user).name)
+    alerts = filters.apply(visible, caller_of(request.user))
     is_single = len(filters.statuses) == 1
     start = offset_of(request, MAX_INBOX_OFFSET) if is_single else 0
     now = timezone.now()
@@ -112,7 +112,7 @@ def alert_updates(request: HttpRequest) -> JsonResponse:
     caller = caller_of(request.user)
     visible = Alert.objects.visible_to(caller).without_shadows()
     since = to_int(request.GET.get("since", ""))
-    newer = InboxFilters.parse(request.GET).apply(visible, caller.name).filter(pk__gt=since, status__in=OPEN_STATUSES)
+    newer = InboxFilters.parse(request.GET).apply(visible, caller).filter(pk__gt=since, status__in=OPEN_STATUSES)
     shown = visible.filter(alert_id__in=_shown_ids(request, MAX_UPDATED))
     return JsonResponse(
         {

@@ -12,9 +12,11 @@ from django.utils import timezone
 from alerts.models import Alert, Channel, Rule, Silence
 from ingest.identity.trusted_issuers import Service
 from ingest.models import ApiKey, Rejected
+from metrics.devices import group_membership
 from metrics.models import Device
 from rest.caller import Scope
-from tests.conftest import ApiClient, ApiResponse, person, with_token
+from tests.alerts.factories import create_alerts, create_rule
+from tests.conftest import ApiClient, ApiResponse, person, point, with_token
 from tests.telemetry_site.routes import Route, all_routes
 from tests.telemetry_site.test_access import ServiceClient
 from tests.telemetry_site.two_sites import (
@@ -267,6 +269,42 @@ def test_invisible_objects_look_like_missing_ones(sites: dict[str, Site], admin:
                     differences.append((name, method, path, body, *first_difference(answer, other)))
     assert differences == [], "\n".join(map(str, differences))
     assert state_of(hidden) == state
+
+
+def group_requests(group: str) -> Iterator[tuple[str, str, Any]]:
+    """Return requests that select by a device group."""
+    api, span = "/api/v1/telemetry", {"start_time": "2020-01-01T00:00:00Z", "end_time": "2029-01-01T00:00:00Z"}
+    rule = {"name": "x", "metric_name": "joint", "condition": ">", "threshold_value": 1, "device_groups": [group]}
+    yield "POST", f"{api}/query", {"metrics": ["joint"], "groups": [group], **span}
+    yield "POST", f"{api}/latest", {"metrics": ["joint"], "groups": [group]}
+    yield "POST", f"{api}/alerts/backtest", {"rule": rule}
+    yield "POST", f"{api}/alerts/silences/preview", {"device_groups": [group]}
+    for path in ("devices?group=", "devices.csv?group=", "alerts?device_group="):
+        yield "GET", f"{api}/{path}{group}", None
+    for path in ("/devices/?group=", "/alerts/?group=", "/alerts/updates/?since=0&group="):
+        yield "GET", f"{path}{group}", None
+
+
+@pytest.mark.slow
+def test_hidden_groups_of_a_visible_device_look_like_missing_ones(sites: dict[str, Site], admin: ApiClient):
+    assert admin.post("devices/joint-device/telemetry", point("joint", 3.0)).status == 200
+    device = Device.objects.get(device_id="joint-device")
+    for site in sites.values():
+        group_membership.add_devices(site.group, [device.pk])
+    create_alerts(create_rule(name="joint-rule", metric_name="joint"), device)
+    differences = []
+    for name, client in clients(admin.port, sites["alpha"]).items():
+        if name not in DIFFERING:
+            continue
+        pairs = zip(group_requests("beta-group"), group_requests("gamma-group"), strict=True)
+        for (method, path, body), (_, other_path, other_body) in pairs:
+            if is_page(path) and "Cookie" not in client.headers:
+                continue
+            answer = neutral(send(client, method, path, body), {}, "beta")
+            other = neutral(send(client, method, other_path, other_body), {}, "gamma")
+            if answer != other:
+                differences.append((name, method, path, body, *first_difference(answer, other)))
+    assert differences == [], "\n".join(map(str, differences))
 
 
 def state_of(site: Site) -> list[Any]:
