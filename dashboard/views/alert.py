@@ -20,6 +20,7 @@ from alerts.visibility import may_change_silence, narrow_events
 from dashboard.alert_rows import AlertRow, display_name, drawn_threshold, rows_of
 from dashboard.views.devices import RANGES
 from metrics.error_responses import EXPECTED_ERRORS
+from metrics.models import DeviceGroup
 from metrics.value_text import kind_of, with_unit
 from rest.caller import OPERATORS, Caller, Scope, caller_of
 
@@ -151,11 +152,12 @@ def _count_previous(alert: Alert, visible: AlertQuerySet) -> int:
 
 
 def _owners(caller: Caller, alert: Alert) -> list[tuple[str, str]]:
-    """Return the possible owners: all users who may operate the device, with the current owner."""
+    """Return the possible owners: admins, operators of the device in the caller's groups, and the current owner."""
     users = get_user_model().objects.filter(is_active=True)
     operates = Q(is_superuser=True)
     if alert.device is not None:
-        operates |= Q(groups__name=OPERATORS, device_groups__devices=alert.device)
+        shared = DeviceGroup.objects.visible_to(caller).filter(devices=alert.device)
+        operates |= Q(groups__name=OPERATORS, device_groups__in=shared)
     operators = users.filter(operates).order_by("username").distinct()
     names = [f"user:{name}" for name in operators.values_list("username", flat=True)[:MAX_OWNERS]]
     if alert.owner and alert.owner not in names:
