@@ -121,9 +121,9 @@ class StreamFollower:
             if cursor is None:
                 return heads, []
             # The sequence number of a restored database may be lower.
-            positions = {shard: min(cursor.get(shard, seq), seq) for shard, seq in heads.items()}
+            positions = cursor | {shard: min(cursor.get(shard, seq), seq) for shard, seq in heads.items()}
             commits = block_cache.read_commits_after(
-                connection, {shard: seq for shard, seq in positions.items() if seq < heads[shard]}
+                connection, {shard: seq for shard, seq in positions.items() if seq < heads.get(shard, seq)}
             )
         positions |= {shard: seq for (shard, seq), _ in commits}
         return positions, [update for _, parts in commits for part in parts for update in self._updates(part)]

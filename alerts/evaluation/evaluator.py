@@ -154,7 +154,7 @@ class Evaluator:
         """Return the next commits within the limits of a step. Raises CommitsMissing."""
         cursor, count, points, times = {}, 0, 0, []
         for shard, seq in self._cursor.items():
-            if seq >= stream.heads[shard]:
+            if seq >= stream.heads.get(shard, seq):
                 continue
             commits = read_commit_headers(self.connection, shard, seq, self._commit_limit)
             if not commits or commits[0].seq != seq + 1:
@@ -293,7 +293,7 @@ class Evaluator:
             for parts in iterate_columns(series, start, end):
                 self._write(self._evaluate(parts, since), self._cursor, since)
             start = end
-        self._write([], stream.heads, stream.now)
+        self._write([], self._cursor | stream.heads, stream.now)
 
 
 def _read_cursor() -> tuple[CommitCursor, int]:

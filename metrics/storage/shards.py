@@ -2,12 +2,18 @@
 
 A bucket belongs to one shard, so the commit order and the merges of a series are within one shard. The database has
 one row of metrics_head per shard; the setting must agree with it, or points would be searched in the wrong shard.
+
+In a cluster a node that fails takes the shards that it stores with it, and no others: what covers several shards leaves
+unreachable ones out, and tries them again after some seconds.
 """
 
-from collections.abc import Iterator
-from typing import Any
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import numpy as np
+import psycopg
 from django.conf import settings
 
 from metrics.storage.connection import Connection
@@ -15,6 +21,10 @@ from metrics.storage.errors import ShardCountMismatch
 from metrics.storage.format.codec import Columns, Ints
 from metrics.storage.format.layout import SERIES_PER_BUCKET, bucket_of, select_points
 
+log = logging.getLogger(__name__)
+
+RETRY_UNREACHABLE = 5.0  # seconds
+_CONNECTION_ERRORS = ("08", "57P01", "57P03")  # SQLSTATE: also of servers that stop or start
 BlockId = tuple[int, int]  # shard; sequence number of a commit or id of a merged block
 
 
@@ -53,6 +63,67 @@ def _select_shard(part: Columns, shard: int) -> Columns | None:
     return part if mask.all() else select_points(part, np.repeat(mask, np.diff(part.offsets)))
 
 
+# --- unreachable nodes ------------------------------------------------------------------------------
+
+_ResultT = TypeVar("_ResultT")
+_unreachable: dict[int, float] = {}  # by shard: when it is tried again, by time.monotonic
+
+
+def is_node_failure(connection: Connection, error: Exception) -> bool:
+    """Return whether a node of a cluster failed and the connection to the database can still be used."""
+    return (
+        isinstance(error, psycopg.OperationalError)
+        and (error.sqlstate or "").startswith(_CONNECTION_ERRORS)
+        and not connection.closed
+        and connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+    )
+
+
+def unreachable_shards() -> set[int]:
+    """Return the shards whose node could not be reached some seconds ago."""
+    now = time.monotonic()
+    return {shard for shard, retry_at in list(_unreachable.items()) if now < retry_at}
+
+
+def reachable_shards() -> list[int]:
+    """Return all other shards."""
+    unreachable = unreachable_shards()
+    return [shard for shard in all_shards() if shard not in unreachable]
+
+
+def find_unreachable(connection: Connection) -> set[int]:
+    """Try every shard after the failure of a node, and return the unreachable ones. Raises if there are no others."""
+    _unreachable.clear()
+    failure: Exception | None = None
+    for shard in all_shards():
+        try:
+            connection.execute("SELECT 1 FROM metrics_head WHERE shard = %s", (shard,))
+        except psycopg.OperationalError as error:
+            if not is_node_failure(connection, error):
+                raise
+            failure = error
+            _unreachable[shard] = time.monotonic() + RETRY_UNREACHABLE
+    if failure is not None:
+        log.warning("the shards %s cannot be reached: %s", sorted(_unreachable), str(failure).split("\n")[0])
+        if len(_unreachable) == settings.SHARDS:
+            raise failure
+    return set(_unreachable)
+
+
+def read_reachable(connection: Connection, read: Callable[[list[int]], _ResultT]) -> _ResultT:
+    """Return what `read` returns for all shards; if a node fails, for those of the other nodes."""
+    try:
+        return read(reachable_shards())
+    except psycopg.OperationalError as error:
+        if not is_node_failure(connection, error):
+            raise
+    find_unreachable(connection)
+    return read(reachable_shards())
+
+
+# --- the number of shards ---------------------------------------------------------------------------
+
+
 def mismatch_reason(stored_count: int) -> str:
     """Describe a difference between TELEMETRY_SHARDS and the database; empty if they agree."""
     if stored_count == settings.SHARDS:
@@ -63,8 +134,17 @@ def mismatch_reason(stored_count: int) -> str:
 
 
 def verify_shard_count(connection: Connection) -> None:
-    """Raise ShardCountMismatch if the database has another number of shards than the setting."""
-    row = connection.execute("SELECT count(*) FROM metrics_head").fetchone()
+    """Raise ShardCountMismatch if the database has another number of shards than the setting.
+
+    While a node is unreachable, its shards are not counted.
+    """
+    try:
+        row = connection.execute("SELECT count(*) FROM metrics_head").fetchone()
+    except psycopg.OperationalError as error:
+        if not is_node_failure(connection, error):
+            raise
+        find_unreachable(connection)
+        return
     if row and (reason := mismatch_reason(row[0])):
         raise ShardCountMismatch(reason)
 

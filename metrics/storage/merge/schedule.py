@@ -12,6 +12,8 @@ level DAY_LEVEL  day blocks: everything of the bucket and day, in rows of one or
 
 import time
 
+import psycopg
+
 from metrics.storage import shards
 from metrics.storage.connection import Connection, database_time
 from metrics.storage.format.layout import DAY_LEVEL, merge_by_encoding, newest_points
@@ -40,6 +42,13 @@ GROUP BY shard, bucket, day, level ORDER BY day DESC, bucket, level
 """
 
 
+_DELETE_MERGED = """
+DELETE FROM metrics_young y USING metrics_merged m
+WHERE y.shard = m.shard AND y.shard = ANY(%(shards)s) AND m.shard = ANY(%(shards)s) AND y.seq <= m.seq
+  AND y.at < now() - make_interval(secs => %(keep)s)
+"""
+
+
 def merge_commits(connection: Connection, force: bool = False) -> int:
     """Merge unmerged commits while there are enough of them; return how many points were merged.
 
@@ -47,12 +56,15 @@ def merge_commits(connection: Connection, force: bool = False) -> int:
     """
     total = 0
     failures = []
-    for shard in shards.all_shards():
+    for shard in shards.reachable_shards():
         try:
             while merged := _merge_commits_once(connection, shard, force):
                 total += merged
         except RuntimeError as error:  # the other shards are still merged
             failures.append(error)
+        except psycopg.OperationalError as error:
+            if not shards.is_node_failure(connection, error):
+                raise
     _delete_merged_commits(connection, 0.0 if force else FOLLOWER_GRACE)
     if failures:
         raise failures[0]
@@ -102,11 +114,7 @@ def _merge_commits_once(connection: Connection, shard: int, force: bool) -> int:
 
 
 def _delete_merged_commits(connection: Connection, keep: float) -> None:
-    connection.execute(
-        "DELETE FROM metrics_young y USING metrics_merged m WHERE y.shard = m.shard AND y.shard = ANY(%s)"
-        " AND y.seq <= m.seq AND y.at < now() - make_interval(secs => %s)",
-        (list(shards.all_shards()), keep),
-    )
+    shards.read_reachable(connection, lambda those: connection.execute(_DELETE_MERGED, {"shards": those, "keep": keep}))
 
 
 def merge_days(connection: Connection, force: bool = False, budget: float = 25.0, now: float | None = None) -> int:
@@ -115,7 +123,9 @@ def merge_days(connection: Connection, force: bool = False, budget: float = 25.0
     With `force` every day is merged into day blocks, today included.
     """
     started, total = time.monotonic(), 0
-    runs_by_day = connection.execute(_UNFINISHED_DAYS, (list(shards.all_shards()), DAY_LEVEL)).fetchall()
+    runs_by_day = shards.read_reachable(
+        connection, lambda those: connection.execute(_UNFINISHED_DAYS, (those, DAY_LEVEL)).fetchall()
+    )
     now = database_time(connection) if now is None else now
     today = int(now * 1_000_000) // DAY
     yesterday_done = (now % 86400) >= DAY_GRACE

@@ -8,6 +8,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 
+from metrics.storage import shards
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns, DamagedPayload, Ints, decode
 from metrics.storage.format.layout import MERGED, UNMERGED, drop_removed_of_all
@@ -21,6 +22,7 @@ MAX_ATTEMPTS = 5  # a merge may delete a block between planning and reading
 IN_GROUPS = """d.id = ANY(ARRAY(
     SELECT m.device_id FROM metrics_device_groups m JOIN metrics_devicegroup g ON g.id = m.devicegroup_id
     WHERE g.name = ANY(%(groups)s)))"""
+_HEADS = "SELECT shard, seq FROM metrics_head WHERE shard = ANY(%s)"
 _READ_PAYLOADS = (
     "SELECT seq, payload FROM metrics_young WHERE shard = %s AND seq = ANY(%s)",
     "SELECT id, payload FROM metrics_block WHERE shard = %s AND id = ANY(%s)",
@@ -109,8 +111,8 @@ def read_commits_after(
 
 
 def read_heads(connection: Connection) -> CommitCursor:
-    """Return the last sequence number of every shard."""
-    return dict(connection.execute("SELECT shard, seq FROM metrics_head").fetchall())
+    """Return the last sequence number of every shard; a shard whose node fails is left out."""
+    return shards.read_reachable(connection, lambda those: dict(connection.execute(_HEADS, (those,)).fetchall()))
 
 
 def read_payloads(connection: Connection, source: int, numbers: Iterable[BlockId]) -> Iterator[tuple[BlockId, bytes]]:

@@ -2,12 +2,13 @@
 
 from typing import NamedTuple
 
+from metrics.storage import shards
 from metrics.storage.connection import Connection
 from metrics.storage.read.block_cache import CommitCursor
 
 _STATE = """
 SELECT (SELECT number FROM metrics_revision), (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, shard, seq
-FROM metrics_head
+FROM metrics_head WHERE shard = ANY(%s)
 """
 _COMMITS_AFTER = """
 SELECT seq, points, (extract(epoch FROM at) * 1000000)::bigint FROM metrics_young
@@ -32,8 +33,8 @@ class CommitHeader(NamedTuple):
 
 
 def read_stream_state(connection: Connection) -> StreamState:
-    """Return the state of the stream in one snapshot."""
-    rows = connection.execute(_STATE).fetchall()
+    """Return the state of the stream in one snapshot; a shard whose node fails is left out."""
+    rows = shards.read_reachable(connection, lambda those: connection.execute(_STATE, (those,)).fetchall())
     revision, now = rows[0][:2]
     return StreamState(revision, now, {shard: seq for *_, shard, seq in rows})
 

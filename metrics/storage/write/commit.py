@@ -12,6 +12,8 @@ may belong to a deleted device: they are not committed, so no point of a series 
 import hashlib
 from typing import Any, NamedTuple
 
+import psycopg
+
 from metrics.storage import shards
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns, Ints, encode
@@ -21,14 +23,16 @@ from metrics.storage.write.journal import line_digest
 NO_ENTRIES = b"[]"
 
 _ADVANCE_HEAD = """
-WITH head AS (
-    UPDATE metrics_head SET seq = seq + 1, checksum = sha256(checksum || %(digest)s::bytea)
-    WHERE shard = %(shard)s AND deleted_at_revision <= %(series_revision)s
-        AND other_kinds_revision <= %(other_kinds_revision)s RETURNING seq, checksum
-), block AS (
-    INSERT INTO metrics_young (shard, seq, points, time_from, time_to, payload)
-    SELECT %(shard)s, seq, %(points)s, %(time_from)s, %(time_to)s, %(payload)s FROM head
-)"""
+UPDATE metrics_head SET seq = seq + 1, checksum = sha256(checksum || %(digest)s::bytea)
+WHERE shard = %(shard)s AND deleted_at_revision <= %(series_revision)s
+    AND other_kinds_revision <= %(other_kinds_revision)s RETURNING seq"""
+# The head as advanced by the transaction; no row if it was not.
+_ADVANCED_HEAD = """metrics_head
+WHERE shard = %(shard)s AND deleted_at_revision <= %(series_revision)s
+    AND other_kinds_revision <= %(other_kinds_revision)s"""
+_BLOCK = """
+INSERT INTO metrics_young (shard, seq, points, time_from, time_to, payload)
+SELECT {shard}, seq, %(points)s, %(time_from)s, %(time_to)s, %(payload)s FROM {head}"""
 _BATCHES = """
 INSERT INTO metrics_ingestedbatch (device_id, batch_id, digest, answer)
 SELECT b->>'device_id', b->>'batch_id', decode(b->>'digest', 'hex'), b->'answer'
@@ -36,11 +40,16 @@ FROM {head}jsonb_array_elements(%(batches)s::jsonb) b
 ON CONFLICT DO NOTHING"""
 _JOURNAL = """
 INSERT INTO metrics_journal (shard, seq, entries, payload_digest, digest, checksum)
-SELECT %(shard)s, seq, %(entries)s, %(payload_digest)s, %(digest)s, checksum FROM head RETURNING seq"""
-_COMMIT = f"{_ADVANCE_HEAD}, batches AS ({_BATCHES.format(head='head, ')}){_JOURNAL}"  # complete commit of one shard
-_COMMIT_PART = _ADVANCE_HEAD + _JOURNAL
+SELECT {shard}, seq, %(entries)s, %(payload_digest)s, %(digest)s, checksum FROM {head}"""
+_RETURNED = {"shard": "%(shard)s", "head": "head"}
+_COMMIT = f"""
+WITH head AS ({_ADVANCE_HEAD}, checksum), block AS ({_BLOCK.format(**_RETURNED)}),
+batches AS ({_BATCHES.format(head="head, ")}){_JOURNAL.format(**_RETURNED)} RETURNING seq"""  # complete, of one shard
+# Of one of several shards. Citus would send the rows of a WITH to every node, also to those that store other shards.
+_STORED = {"shard": "shard", "head": _ADVANCED_HEAD}
+_COMMIT_PART = (_BLOCK.format(**_STORED), _JOURNAL.format(**_STORED))
 _BATCHES_ONLY = _BATCHES.format(head="")
-_LAST_DELETION = "SELECT max(deleted_at_revision) FROM metrics_head"
+_LAST_DELETION = "SELECT max(deleted_at_revision) FROM metrics_head WHERE shard = ANY(%s)"
 _MISSING_SERIES = """
 SELECT 1 FROM unnest(%s::bigint[]) AS requested (id)
 WHERE NOT EXISTS (SELECT FROM metrics_series s WHERE s.id = requested.id) LIMIT 1
@@ -81,7 +90,7 @@ def commit(
         for index, (shard, shard_parts) in enumerate(parts_by_shard)
     ]
     with connection.pipeline(), connection.transaction():  # everything is encoded: heads are locked briefly
-        moved = [connection.execute(_COMMIT_PART, parameters | shared, binary=True) for parameters in values]
+        moved = [_commit_part(connection, parameters | shared) for parameters in values]
         connection.execute(_BATCHES_ONLY, shared)
         rows = [cursor.fetchone() for cursor in moved]
         if None in rows:
@@ -93,9 +102,17 @@ def commit(
     ]
 
 
+def _commit_part(connection: Connection, parameters: dict[str, Any]) -> psycopg.Cursor[tuple[Any, ...]]:
+    """Send the commit of one of several shards; return the cursor of its sequence number."""
+    advanced = connection.execute(_ADVANCE_HEAD, parameters, binary=True)
+    for statement in _COMMIT_PART:
+        connection.execute(statement, parameters)
+    return advanced
+
+
 def last_deletion_revision(connection: Connection) -> int:
     """Return the revision of the last deletion of a device."""
-    row = connection.execute(_LAST_DELETION).fetchone()
+    row = shards.read_reachable(connection, lambda those: connection.execute(_LAST_DELETION, (those,)).fetchone())
     assert row is not None  # every shard has a head
     revision: int = row[0]
     return revision

@@ -19,7 +19,8 @@ import psycopg
 from metrics.storage import shards
 from metrics.storage.connection import Connection, connect
 from metrics.storage.disk_space import record_write, storage_error
-from metrics.storage.errors import DeviceDeleted, ShardCountMismatch, WriterOverloaded
+from metrics.storage.errors import DeviceDeleted, ShardCountMismatch, StorageUnavailable, WriterOverloaded
+from metrics.storage.format.codec import Ints
 from metrics.storage.read.block_cache import cache_commit, clear_block_cache
 from metrics.storage.write.audit_anchor import AuditAnchorReader
 from metrics.storage.write.commit import (
@@ -38,6 +39,7 @@ MAX_QUEUED_POINTS = 1_000_000  # of one process
 MAX_COMMIT_POINTS = 50_000  # one commit takes requests until it has this many points
 commit_listeners: set[Callable[[int], None]] = set()  # called with the number of points after each commit
 NEVER_OUTDATED = 2**62  # series revision for points whose series cannot be deleted
+_NODE_FAILED = "the node of the database that stores these series cannot be reached; try again"
 WRITE_TIMEOUT = 8.0  # seconds; long enough for a restart of PostgreSQL
 
 
@@ -177,11 +179,16 @@ class Writer(threading.Thread):
             self._connection.close()
 
     def _store(self, pending: list[_PendingWrite]) -> None:
+        pending = self._reject_unreachable(pending)
+        if not pending:
+            return
         try:
             self._commit(pending)
         except psycopg.errors.DiskFull as error:
             self._finish(pending, storage_error(error, ""))
         except psycopg.OperationalError as error:
+            if self._connection is not None and shards.is_node_failure(self._connection, error):
+                return self._store_on_other_nodes(self._connection, pending, error)
             self._disconnected = True
             log.warning("the writer lost PostgreSQL: %s", str(error).strip().split("\n")[0])
             if self._reconnect(min(write.deadline for write in pending)):
@@ -200,6 +207,41 @@ class Writer(threading.Thread):
             self._finish(pending, error)
         else:
             self._finish(pending, None)
+
+    def _store_on_other_nodes(
+        self, connection: Connection, pending: list[_PendingWrite], error: psycopg.OperationalError
+    ) -> None:
+        """Store the writes that need no shard of a failed node, after the commit failed; the others fail."""
+        try:
+            shards.find_unreachable(connection)
+        except psycopg.OperationalError:  # no node, or the connection too
+            return self._finish(pending, storage_error(error, "the database cannot be reached; try again"))
+        others = self._reject_unreachable(pending)
+        if len(others) < len(pending):
+            self._store(others)
+        elif len(pending) > 1:
+            for write in pending:
+                self._store([write])
+        elif time.monotonic() < pending[0].deadline:  # the node restarted
+            time.sleep(0.2)
+            self._store(pending)
+        else:
+            self._finish(pending, storage_error(error, _NODE_FAILED))
+
+    def _reject_unreachable(self, pending: list[_PendingWrite]) -> list[_PendingWrite]:
+        """Fail the writes that need a shard of a failed node; return the others."""
+        unreachable = list(shards.unreachable_shards())
+        if not unreachable:
+            return pending
+        is_lost = [bool(np.isin(self._shards_of(write), unreachable).any()) for write in pending]
+        lost = [write for write, lost in zip(pending, is_lost, strict=True) if lost]
+        if lost:
+            self._finish(lost, StorageUnavailable(_NODE_FAILED))
+        return [write for write, lost in zip(pending, is_lost, strict=True) if not lost]
+
+    def _shards_of(self, write: _PendingWrite) -> Ints:
+        arrivals = self._other_kinds.remove_replaced(write.arrivals)
+        return shards.shards_of_series(np.concatenate([np.asarray(points.series, np.int64) for points in arrivals]))
 
     def _commit(self, pending: list[_PendingWrite]) -> None:
         if self._connection is None:

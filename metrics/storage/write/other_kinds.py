@@ -18,9 +18,10 @@ import numpy as np
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import NO_CONTEXT, Ints, Kind
 from metrics.storage.format.contexts import REMOVED
+from metrics.storage.shards import read_reachable
 from metrics.storage.write.incoming import IncomingPoints
 
-_REVISION = "SELECT max(other_kinds_revision) FROM metrics_head"
+_REVISION = "SELECT max(other_kinds_revision) FROM metrics_head WHERE shard = ANY(%s)"
 _SERIES = """
 SELECT device_id, metric_name, id, kind FROM metrics_series WHERE has_other_kinds ORDER BY device_id, metric_name, id
 """
@@ -105,7 +106,8 @@ def _insert_removals(points: IncomingPoints, at: Ints, series: Ints) -> Incoming
 
 def read_series_of_other_kinds(connection: Connection) -> SeriesOfOtherKinds:
     """Read the series of devices and metrics with several kinds of value."""
-    row = connection.execute(_REVISION).fetchone()  # first: a series created in between is read again
+    # First: a series created in between is read again.
+    row = read_reachable(connection, lambda those: connection.execute(_REVISION, (those,)).fetchone())
     assert row is not None  # every shard has a head
     return SeriesOfOtherKinds(row[0], connection.execute(_SERIES).fetchall())
 
