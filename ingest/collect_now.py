@@ -13,6 +13,7 @@ from rest_framework.views import APIView
 
 from ingest.batch_ids import read_stored_batch
 from ingest.tasks import collect_host
+from metrics.models import Device
 from metrics.storage.errors import StorageUnavailable
 from metrics.storage.merge.retention import BATCH_ID_RETENTION_DAYS
 from rest.caller import Scope
@@ -69,7 +70,8 @@ class CollectionView(APIView):
     )
     def get(self, request: Request, snapshot_id: str) -> Response:
         device_id = settings.EMBEDDED.host_device_id()
-        stored = None if "\0" in snapshot_id else read_stored_batch(device_id, snapshot_id)
+        is_visible = Device.objects.visible_to(caller(request)).filter(device_id=device_id).exists()
+        stored = read_stored_batch(device_id, snapshot_id) if is_visible and "\0" not in snapshot_id else None
         if stored is None:
             raise NotFound(f"no snapshot {snapshot_id} is stored; ids are kept for {BATCH_ID_RETENTION_DAYS} days")
         counts = {"points": stored.answer["ingested_count"], "rejected": stored.answer["failed_count"]}

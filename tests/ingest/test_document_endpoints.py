@@ -390,10 +390,12 @@ def test_unknown_snapshot_is_not_found(admin: ApiClient):
 
 
 @pytest.mark.slow
-def test_repeated_collect_task_stores_its_snapshot_once(admin: ApiClient):
+def test_repeated_collect_task_stores_its_snapshot_once(admin: ApiClient, viewer: ApiClient):
     for _ in range(2):
         collect_host("snap_1", "user:mei")
     assert len(journal_entries("snap_1")) == 1
+    assert admin.get("/telemetry/collect/snap_1").status == 200
+    assert viewer.get("/telemetry/collect/snap_1").status == 404  # the device is in none of the viewer's groups
 
 
 def test_collect_now_needs_operate_permission(

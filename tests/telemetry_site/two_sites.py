@@ -32,6 +32,7 @@ MISSING = {  # IDs of objects that do not exist, in the form of those that do
     "alert_id": "alt_00000000gamma00", "rule_id": "rule_0000000gamma00", "silence_id": "sil_00000000gamma00",
     "channel_id": "chn_00000000gamma00",
     "route_id": "rte_00000000gamma00", "export_id": "exp_00000000gamma00", "deletion_id": "del_00000000gamma00",
+    "snapshot_id": "snap_0000000000gamma000",
     "key_id": "4040404", "number": "4040404", "version": "1",
 }  # fmt: skip
 
@@ -93,6 +94,7 @@ def create_site(word: str, admin: ApiClient) -> Site:
         "device_id": device_id, "metric_name": f"{word}_metric", "name": group.name, "alert_id": alert.alert_id,
         "rule_id": rule.rule_id, "silence_id": silence.silence_id, "channel_id": channel.channel_id,
         "route_id": route.route_id, "export_id": export.export_id, "deletion_id": deletion.deletion_id,
+        "snapshot_id": f"snap_0000000000{word}00",
         "key_id": str(key.pk), "number": str(rejected.pk), "version": "1",
     }  # fmt: skip
     return Site(word, group, rule, alert, silence, ids)
