@@ -162,6 +162,13 @@ NUMBER, SWITCH, TEXT, OTHER = SERIES[0], SERIES[1], SERIES[3], SERIES[2]
 KINDS = {NUMBER: 0, SWITCH: 1, TEXT: 2}
 
 
+def as_answered(series: int, value: Any) -> Any:
+    """Return a stored value as the API answers it: the state machine also writes other numbers to the booleans."""
+    if series == SWITCH:
+        return bool(value)
+    return value.decode() if isinstance(value, bytes) else value
+
+
 class KindsMachine(StorageMachine):
     """Three of the series are kinds of value of one metric: each write replaces the others at its time."""
 
@@ -198,7 +205,7 @@ class KindsMachine(StorageMachine):
         for (series, time), (value, _) in self.model.items():
             metric = "m" if series in KINDS else "other"
             if metric not in expected or expected[metric][0] < time:
-                expected[metric] = (time, value.decode() if isinstance(value, bytes) else value)
+                expected[metric] = (time, as_answered(series, value))
         assert {
             name: (round(row.timestamp.timestamp() * 1_000_000), row.value) for name, row in points.items()
         } == expected

@@ -89,7 +89,10 @@ class CountChange:
         if changed:
             self._store(changed, sorted({count_range for count_range, _ in changed} | set(sizes)))
         for count_range, size in sorted(sizes.items()):
-            self._connection.execute(_ADD_BYTES, (size, self._shard, count_range))
+            addition = (size, self._shard, count_range)
+            if not self._connection.execute(_ADD_BYTES, addition).rowcount:
+                self._locked([count_range])  # the first block of the range holds only removed points
+                self._connection.execute(_ADD_BYTES, addition)
         self._points, self._bytes = {}, {}
 
     def _store(self, changed: dict[_CountKey, Ints], ranges: list[int]) -> None:
