@@ -257,7 +257,7 @@ def test_group_query_statements_do_not_grow_with_devices(site, monkeypatch):
     create_group("few", [f"d{number}" for number in range(5)])
     create_group("many", [f"d{number}" for number in range(200)])
     statement_counts = []
-    for name in ("few", "many"):
+    for name in ("few", "few", "many"):  # the first opens connections
         block_cache.clear_block_cache()
         statements.clear()
         end = START + timedelta(hours=1)
@@ -265,4 +265,4 @@ def test_group_query_statements_do_not_grow_with_devices(site, monkeypatch):
             assert execute_query(Query(("m",), START, end, groups=(name,), aggregation="avg", group_by=group_by)).series
         assert latest.read_latest_points(None, None, now=end, groups=[name]).points
         statement_counts.append(len(statements))
-    assert statement_counts[0] == statement_counts[1] <= 16
+    assert statement_counts[1] == statement_counts[2] <= 16

@@ -78,7 +78,7 @@ def test_request_is_logged_once_with_id_caller_route_status_and_duration(
     latest = "api/v1/telemetry/devices/<name:device_id>/metrics/<name:metric_name>/latest"
     assert summaries == [
         ("GET", latest, 404, "key:1"),
-        ("GET", "api/v1/telemetry/devices/<name:device_id>/metrics", 200, "user:"),
+        ("GET", "api/v1/telemetry/devices/<name:device_id>/metrics", 422, "user:"),
         ("POST", "api/v1/telemetry/metrics", 201, "key:1"),
         ("GET", "api/v1/telemetry/metrics", 401, ""),
         ("GET", "login/", 200, ""),
