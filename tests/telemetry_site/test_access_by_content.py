@@ -33,7 +33,7 @@ FILTERS = ("search", "q", "device_id", "device", "group", "device_group", "rule_
 VARIABLE = re.compile(  # parts that differ between two equal requests
     r"\d{4}-\d\d-\d\d[T ][\d:.]+(?:\+00:00|Z)?|\d\d:\d\d(?=<)|<time[^>]*>[^<]*</time>"
     r"|\"request_id\":\"[^\"]*\"|name=\"csrfmiddlewaretoken\" value=\"\w+\""
-    r"|\"(?:milliseconds|uptime_seconds|[a-z_]*latency[a-z_]*|requests|error_rate|points_per_second)\":[^,}]+"
+    r"|\"(?:milliseconds|uptime_seconds|[a-z0-9_]*latency[a-z0-9_]*|requests|error_rate|points_per_second)\":[^,}]+"
 )
 OPEN_TO_ALL = ("/api/docs", "/api/schema", "/favicon", "/health", "/livez", "/readyz", "/telemetry/public")
 # What an admin reads of a group somewhere. The names of keys, deletions and senders are for admins and operators only.
