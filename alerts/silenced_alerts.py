@@ -1,4 +1,4 @@
-"""Which silences cover alerts, for the pages and the API: by whom, until when, and in the past."""
+"""Find the silences that cover alerts, with their authors and ends, for the pages and the API."""
 
 from collections.abc import Iterable
 from datetime import datetime

@@ -142,7 +142,7 @@ def rows_of(alerts: Sequence[Alert]) -> list[AlertRow]:
 
 
 def cover_text(cover: CoveringSilence) -> str:
-    """Return until when and by whom an alert is silenced."""
+    """Return the end and the author of the silence of an alert."""
     until = f"{localtime(cover.until):%-d %b %H:%M}" if cover.until else "resolved"
     return f"silenced until {until} by {display_name(cover.silence.created_by)}"
 

@@ -152,7 +152,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
             relayed.close()
 
     async def send_heartbeats(self) -> None:
-        """Send the server's time regularly, and apply changes of what the caller sees."""
+        """Send the server's time regularly, and apply changes of the caller's device groups."""
         sent = 0
         while True:
             await self.send_message({"type": "heartbeat", "time_ms": time.time() * 1000})

@@ -36,7 +36,7 @@ RETRY_AFTER = b"5"  # seconds
 
 
 class _Refused(Exception):
-    """A request that is over a limit, while it is parsed."""
+    """Raised by the parser for a request over a limit."""
 
     def __init__(self, status: HTTPStatus, detail: str) -> None:
         super().__init__(detail)

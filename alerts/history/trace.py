@@ -62,7 +62,7 @@ def trace_evaluation(
 
 
 def _trace_alert(rule: Rule, device: Device, alert: Alert, at: datetime, caller: Caller) -> EvaluationTrace:
-    """Trace an alert from what was recorded when it opened: stored points and groups may have changed since."""
+    """Trace an alert from its record of the opening: stored points and groups may have changed since."""
     versions = RuleVersion.objects.filter(rule=rule, version=alert.rule_version)
     version = versions.first() or RuleVersion.objects.filter(rule=rule).order_by("version").first()
     assert version is not None

@@ -22,7 +22,7 @@ ANNOTATIONS = frozenset({"#group", "#datatype", "#default"})  # rows of annotate
 
 @dataclass(frozen=True, slots=True)
 class FormatOptions:
-    """What the command line states about the format; None where it is to be detected."""
+    """Options of the command line about the format; None: detected."""
 
     device: str | None = None
     delimiter: str | None = None

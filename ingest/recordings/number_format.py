@@ -57,7 +57,7 @@ class NumberFormat:
 def detect_number_format(
     cells: Sequence[str], metric_count: int, decimal: str | None, missing: frozenset[str]
 ) -> NumberFormat:
-    """Return the format of most of these cells; the plain one if most are not numbers.
+    """Return the number format of most cells, or the plain format if most cells are not numbers.
 
     `decimal` overrides the detection. Raises UnreadableRecording if decimal and thousands commas cannot be told apart.
     """

@@ -82,7 +82,7 @@ class BatchTooLarge(Exception):
 
 @dataclass(slots=True)
 class ReadReport:
-    """What was read, for `explain`, and which points are missing."""
+    """Sources of the points for `explain`, and the missing points."""
 
     incomplete: list[str] = field(default_factory=list)
     counts: dict[str, Any] = field(default_factory=dict)

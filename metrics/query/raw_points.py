@@ -32,7 +32,7 @@ READ_BATCH_POINTS = 2_000_000  # of the blocks of several series that are read t
 
 @dataclass(frozen=True, slots=True)
 class RawPlan:
-    """What a page of raw points is read from.
+    """Sources of a page of raw points.
 
     series   by label; a metric that was sent in several kinds of value is several series
     labels   of this page and those after it, in order

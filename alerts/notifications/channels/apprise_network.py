@@ -18,7 +18,7 @@ CONNECT_TIMEOUT = 3.0  # seconds
 
 
 class DeadlineExpired(Exception):
-    """The attempt has ended. No OSError, so that a plugin does not go on with its next recipient."""
+    """Raised after the deadline of an attempt. Not an OSError, so that a plugin does not try its next recipient."""
 
 
 class Guard:

@@ -23,7 +23,7 @@ WHERE shard = ANY(%(shards)s) AND bucket = ANY(%(buckets)s) AND resolution = ANY
 
 
 class StoredSeries(Protocol):
-    """A series with what decides how it is read."""
+    """A series with the properties that decide how to read it."""
 
     @property
     def id(self) -> int: ...
