@@ -16,7 +16,7 @@ from ingest.identity import issuer_tokens, keys, last_used
 from ingest.rejected import inbox
 from metrics import stream_follower
 from metrics.query import last_seen
-from metrics.storage import disk_space, series_registry
+from metrics.storage import disk_space, series_registry, shards
 from metrics.storage.merge import damaged_blocks
 from metrics.storage.read import block_cache, point_totals
 from metrics.storage.write import group_commit
@@ -37,6 +37,7 @@ CACHES = (
     ProcessCache("rest.ip_rate_limit._proven", ip_rate_limit.clear_proven_credentials),
     ProcessCache("metrics.storage.series_registry._registry", series_registry.reset_registry),
     ProcessCache("metrics.storage.disk_space._reported_at", disk_space.reset),
+    ProcessCache("metrics.storage.shards._unreachable", shards.clear_unreachable),
     ProcessCache("metrics.storage.write.group_commit._writer", group_commit.reset_writer),
     ProcessCache("metrics.storage.read.block_cache.decoded_blocks", block_cache.clear_block_cache),
     ProcessCache("metrics.storage.merge.damaged_blocks._logged", damaged_blocks.reset_logged_damage),

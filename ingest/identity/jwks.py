@@ -79,12 +79,13 @@ class KeySet:
 
     def key(self, kid: str) -> Any:
         """Return the public key with this id, or None."""
-        if kid in self._keys:
-            if self._clock() - self._fetched > MAX_KEY_AGE:
-                self._start_fetch()
-        else:
+        key = self._keys.get(kid)
+        if key is None:
             self._start_fetch().wait(FETCH_TIMEOUT)
-        return self._keys.get(kid)
+            return self._keys.get(kid)
+        if self._clock() - self._fetched > MAX_KEY_AGE:
+            self._start_fetch()
+        return key
 
     def _start_fetch(self) -> threading.Event:
         """Fetch in a thread of its own, unless a fetch is running or was started within the minimum interval."""

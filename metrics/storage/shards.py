@@ -91,9 +91,14 @@ def reachable_shards() -> list[int]:
     return [shard for shard in all_shards() if shard not in unreachable]
 
 
+def clear_unreachable() -> None:
+    """Forget which shards could not be reached."""
+    _unreachable.clear()
+
+
 def find_unreachable(connection: Connection) -> set[int]:
     """Try every shard after the failure of a node, and return the unreachable ones. Raises if there are no others."""
-    _unreachable.clear()
+    clear_unreachable()
     failure: Exception | None = None
     for shard in all_shards():
         try:

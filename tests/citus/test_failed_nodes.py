@@ -49,7 +49,7 @@ def lost(nodes: CitusCluster, names: dict[int, str]) -> Iterator[set[int]]:
 def restart(worker: Node) -> None:
     if worker.process is None or worker.process.poll() is not None:
         worker.start()
-    sharding._unreachable.clear()
+    sharding.clear_unreachable()
 
 
 def send(admin: ApiClient, names: dict[int, str], value: float) -> dict[int, int]:
