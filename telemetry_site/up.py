@@ -204,11 +204,14 @@ def site_url() -> str:
 
 
 def web_answers() -> bool:
-    """Return whether the web process answers, also while the disk of the database is full."""
+    """Return whether the web process answers, also while the disk of the database is full.
+
+    With TELEMETRY_HTTPS or TELEMETRY_ALLOWED_HOSTS it redirects or rejects this request without the proxy's headers.
+    """
     connection = HTTPConnection(reachable_host(), settings.PORT, timeout=0.5)
     try:
         connection.request("GET", "/livez")
-        return connection.getresponse().status == 200
+        return connection.getresponse().status < 500
     except (OSError, HTTPException):
         return False
     finally:
