@@ -19,7 +19,7 @@ from metrics.storage.disk_space import is_disk_full
 from metrics.storage.errors import StorageError, StorageUnavailable
 from metrics.storage.write.group_commit import stop_writer
 from rest import rate_limit
-from telemetry_site import process_caches
+from telemetry_site import consul, process_caches
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ class Lifespan:
         send: Callable[[dict[str, Any]], Awaitable[None]],
     ) -> None:
         tasks: list[asyncio.Task[None]] = []
+        registration = consul.configured_registration()
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
@@ -57,17 +58,22 @@ class Lifespan:
                         _write_last_used(),
                         _write_request_stats(),
                         rate_limit.keep_settled(),
+                        *([registration.keep()] if registration else []),
                     )
                 ]
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
                 for task in tasks:
                     task.cancel()
+                # Beside the other steps, so that a slow agent delays the stop as little as possible.
+                removal = asyncio.create_task(registration.remove()) if registration else None
                 await asyncio.to_thread(stop_writer)
                 await asyncio.to_thread(write_request_stats)
                 await asyncio.to_thread(last_used.write_last_used)
                 await asyncio.to_thread(stop_inbox)
                 await asyncio.to_thread(close_pools)
+                if removal is not None:
+                    await removal
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from ingest.identity import trusted_issuers
+from telemetry_site.consul_address import AgentAddress, parse_token
 from telemetry_site.embedded.paths import DataFolder
 from telemetry_site.env import BASE_DIR, Environment, InvalidSetting, without_password
 
@@ -46,6 +47,9 @@ ALERTS_IN_WORKER = env.switch("TELEMETRY_ALERTS_IN_WORKER", True)
 # Days from the resolution of an alert to its deletion.
 ALERT_RETENTION_DAYS = env.integer("TELEMETRY_ALERT_RETENTION_DAYS", 365, 1, 3650)
 CORS_ORIGINS = env.origins("TELEMETRY_CORS_ORIGINS")
+# The agent with which web processes register; None: no registration.
+CONSUL_AGENT = env.parsed("CONSUL_HTTP_ADDR", AgentAddress.parse, "")
+CONSUL_TOKEN = env.parsed("CONSUL_HTTP_TOKEN", parse_token, "")
 
 # --- Django -----------------------------------------------------------------------------------------
 DEBUG = env.switch("TELEMETRY_DEBUG", False)
