@@ -28,6 +28,7 @@ LATE = DeviceState("late", "Late", 1)
 ONLINE = DeviceState("ok", "Online", 2)
 NEVER_SEEN = DeviceState("never", "No data yet", 3)
 STATES = (OFFLINE, LATE, ONLINE, NEVER_SEEN)
+STATE_NAMES = {ONLINE: "reporting", LATE: "late", OFFLINE: "silent", NEVER_SEEN: "never_heard"}  # of the API
 
 
 class StateLimits(NamedTuple):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from alerts.notifications import channel_lifecycle
 from dashboard.api import status
+from dashboard.streams import figures
 from ingest import authentication
 from ingest.identity import issuer_tokens, keys, last_used
 from ingest.rejected import inbox
@@ -51,6 +52,7 @@ CACHES = (
     ProcessCache("ingest.rejected.inbox._inbox", inbox.reset_inbox),
     ProcessCache("alerts.notifications.channel_lifecycle._tests", channel_lifecycle.reset_running_tests),
     ProcessCache("dashboard.api.status._public", status.clear_cache),
+    ProcessCache("dashboard.streams.figures._feed", figures.reset_figures),
     ProcessCache("telemetry_site.health_checks._redis", health_checks.reset_redis_client),
 )
 

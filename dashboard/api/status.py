@@ -17,7 +17,7 @@ from alerts.api import examples as alert_examples
 from alerts.api.alert_serializers import AlertSerializer, visible_alerts
 from alerts.api.evaluation_metrics import METRICS_EXAMPLE, EvaluationMetricsSerializer, evaluation_metrics
 from dashboard.device_overview import DeviceRow
-from dashboard.device_state import LATE, NEVER_SEEN, OFFLINE, ONLINE, count_states, ranks_of
+from dashboard.device_state import STATE_NAMES, count_states, ranks_of
 from dashboard.views.overview import MAX_ROWS, summarize_devices
 from ingest.models import Rejected
 from metrics.models import Device, Head, MetricDefinition, Series
@@ -34,7 +34,6 @@ STARTED_AT = time.monotonic()
 PUBLIC_CACHE_SECONDS = 5
 MAX_ALERTS = 10
 BUFFER = "Fill level of the writer's queue in the process that responds, 0 to 1."
-STATE_NAMES = {ONLINE: "reporting", LATE: "late", OFFLINE: "silent", NEVER_SEEN: "never_heard"}
 
 
 class DeviceStates(ResponseSerializer):

@@ -10,6 +10,7 @@ import threading
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import numpy as np
 
@@ -51,7 +52,19 @@ class LastSeenColumns:
         return LastSeenColumns(self.devices[mask], self.times[mask], self.intervals[mask], self.read_at)
 
 
-_cache: tuple[float, LastSeenColumns] | None = None  # expiry (monotonic clock) and content
+class _Cache(NamedTuple):
+    """The cached times, when their read began and how many seconds it took (monotonic clock)."""
+
+    columns: LastSeenColumns
+    began: float
+    took: float
+
+    @property
+    def refresh_at(self) -> float:
+        return self.began + self.took + max(MIN_REFRESH_PERIOD, REFRESH_COST_FACTOR * self.took)
+
+
+_cache: _Cache | None = None
 _refreshing = threading.Lock()
 
 
@@ -60,10 +73,24 @@ def cached_last_seen() -> LastSeenColumns:
     cache = _cache
     if cache is None:
         with _refreshing:
-            return _cache[1] if _cache is not None else _refresh()
-    if time.monotonic() >= cache[0] and _refreshing.acquire(blocking=False):
+            return _cache.columns if _cache is not None else _refresh()
+    if time.monotonic() >= cache.refresh_at and _refreshing.acquire(blocking=False):
         threading.Thread(target=_refresh_in_background, name="last-seen", daemon=True).start()
-    return cache[1]
+    return cache.columns
+
+
+def last_seen_since(moment: float) -> LastSeenColumns:
+    """Return the last-seen times, read after a moment of the monotonic clock: for a thread that may wait for the read.
+
+    Older times are returned while another read would cost more than a share of 1 to REFRESH_COST_FACTOR of the time.
+    Raises StorageUnavailable.
+    """
+    with _refreshing:
+        cache = _cache
+        if cache is None:
+            return _refresh()
+        is_affordable = time.monotonic() >= cache.began + (1 + REFRESH_COST_FACTOR) * cache.took
+        return _refresh() if cache.began < moment and is_affordable else cache.columns
 
 
 def _refresh_in_background() -> None:
@@ -82,8 +109,7 @@ def _refresh() -> LastSeenColumns:
     started = time.monotonic()
     with dedicated_connection() as connection:
         columns = _read_columns(connection)
-    took = time.monotonic() - started
-    _cache = (time.monotonic() + max(MIN_REFRESH_PERIOD, REFRESH_COST_FACTOR * took), columns)
+    _cache = _Cache(columns, started, time.monotonic() - started)
     return columns
 
 

@@ -206,10 +206,10 @@ def test_requests_do_not_wait_while_states_are_refreshed(reader: ApiClient, admi
     admin.post("devices/silent/telemetry", point("humidity", 1))
     cached = last_seen._cache
     assert cached is not None
-    last_seen._cache = (0.0, cached[1])  # expired
+    last_seen._cache = cached._replace(began=0.0)  # expired
     assert reader.get("/telemetry/status").json["devices"] == STATES
     deadline = time.monotonic() + 10
-    while last_seen._cache[0] == 0.0 and time.monotonic() < deadline:
+    while last_seen._cache.began == 0.0 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert reader.get("/telemetry/status").json["devices"] == STATES | {"silent": 0, "reporting": 2}
 

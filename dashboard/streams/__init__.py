@@ -1,0 +1,1 @@
+"""Live streams of points and events over WebSockets and server-sent events."""
