@@ -129,13 +129,16 @@ async def find_caller_async(credential: str) -> Caller | None:
     return await (_resolve_token if jwts.is_jwt(credential) else _resolve_key)(credential)
 
 
+def is_single_use(credential: str) -> bool:
+    """Return whether a credential is a service token, which is accepted once: when a connection is opened."""
+    return jwts.is_jwt(credential) and jwts.unverified_issuer(credential) in settings.SERVICES
+
+
 async def renew_caller(credential: str, before: Caller) -> Caller | None:
     """Return the present caller of an open connection's credential, which had the caller `before`; None if it ended."""
     if before.expires <= time.time():
         return None
-    if jwts.is_jwt(credential) and jwts.unverified_issuer(credential) in settings.SERVICES:
-        return before  # a service token can be used once, when the connection is opened
-    return await find_caller_async(credential)
+    return before if is_single_use(credential) else await find_caller_async(credential)
 
 
 def read_credential(api_key: str | None, authorization: str | None) -> str | None:

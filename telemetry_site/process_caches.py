@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from alerts.notifications import channel_lifecycle
 from dashboard.api import status
-from dashboard.streams import figures
+from dashboard.streams import figures, open_sessions
 from ingest import authentication
 from ingest.identity import issuer_tokens, keys, last_used
 from ingest.rejected import inbox
@@ -53,6 +53,7 @@ CACHES = (
     ProcessCache("alerts.notifications.channel_lifecycle._tests", channel_lifecycle.reset_running_tests),
     ProcessCache("dashboard.api.status._public", status.clear_cache),
     ProcessCache("dashboard.streams.figures._feed", figures.reset_figures),
+    ProcessCache("dashboard.streams.open_sessions._open", open_sessions.reset_open_sessions),
     ProcessCache("telemetry_site.health_checks._redis", health_checks.reset_redis_client),
 )
 
