@@ -21,6 +21,7 @@ from metrics.storage import disk_space, series_registry, shards
 from metrics.storage.merge import damaged_blocks
 from metrics.storage.read import block_cache, point_totals
 from metrics.storage.write import group_commit
+from metrics.streams import commit_follower
 from rest import ip_rate_limit, rate_limit, request_stats
 from telemetry_site import health_checks
 
@@ -44,6 +45,7 @@ CACHES = (
     ProcessCache("metrics.storage.merge.damaged_blocks._logged", damaged_blocks.reset_logged_damage),
     ProcessCache("metrics.storage.read.point_totals.series_devices", point_totals.series_devices.forget),
     ProcessCache("metrics.stream_follower._follower", stream_follower.reset_stream_follower),
+    ProcessCache("metrics.streams.commit_follower._follower", commit_follower.reset_commit_follower),
     ProcessCache("metrics.query.last_seen._cache", last_seen.clear_cache),
     ProcessCache("ingest.authentication._cache", authentication.clear_cache),
     ProcessCache("ingest.identity.keys._members", keys.clear_members),
