@@ -31,7 +31,22 @@ class AlertsStep(bootsteps.StartStopStep):
         stop_loops(self.loops)
 
 
+class BusStep(bootsteps.StartStopStep):
+    """Run the event bus in every worker, if a target is configured."""
+
+    def start(self, parent: Any) -> None:
+        from telemetry_site.bus.loops import start_loops
+
+        self.loops = start_loops()
+
+    def stop(self, parent: Any) -> None:
+        from telemetry_site.bus.loops import stop_loops
+
+        stop_loops(self.loops)
+
+
 app.steps["worker"].add(AlertsStep)
+app.steps["worker"].add(BusStep)
 
 
 @setup_logging.connect

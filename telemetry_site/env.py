@@ -82,6 +82,12 @@ class Environment:
             raise InvalidSetting(name, without_password(raw), f"an address like {shapes} is accepted")
         return raw
 
+    def addresses(self, name: str, schemes: tuple[str, ...]) -> str:
+        """Read one or more comma-separated URLs."""
+        for address in self.words(name):
+            Environment({name: address}).url(name, schemes)
+        return ",".join(self.words(name))
+
     def folder(self, name: str, default: Path) -> Path:
         raw = self.text(name)
         path = Path(raw).expanduser() if raw else default

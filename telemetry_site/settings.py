@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from ingest.identity import trusted_issuers
+from telemetry_site.bus.webhook_settings import parse_webhooks
 from telemetry_site.consul_address import AgentAddress, parse_token
 from telemetry_site.embedded.paths import DataFolder
 from telemetry_site.env import BASE_DIR, Environment, InvalidSetting, without_password
@@ -64,6 +65,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 INSTALLED_APPS = [
     "telemetry_site",
+    "telemetry_site.bus",
     "dashboard",
     "alerts",
     "ingest",
@@ -234,6 +236,14 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "detect patterns": {"task": "alerts.tasks.find_patterns", "schedule": 600.0, "options": {"expires": 600}},
 }
 EXPORTS_DIR = env.folder("TELEMETRY_EXPORTS_DIR", DATA_DIR / "exports")  # several machines need a shared folder
+
+# --- event bus --------------------------------------------------------------------------------------
+# Comma-separated servers of one cluster. Empty: no events are sent to NATS and none are received.
+NATS_URL = env.addresses("NATS_URL", ("nats", "tls", "ws", "wss"))
+NATS_PREFIX = env.word("TELEMETRY_NATS_PREFIX", "telemetry")  # of subjects; installations that share a NATS differ
+NATS_MONITORING_URL = env.url("TELEMETRY_NATS_MONITORING_URL", ("http", "https"))
+EVENT_WEBHOOKS = env.parsed("TELEMETRY_EVENT_WEBHOOKS", parse_webhooks, "[]")
+EVENT_REDIS_STREAM = env.text("TELEMETRY_EVENT_REDIS_STREAM")
 
 # --- notifications ----------------------------------------------------------------------------------
 SITE_URL = env.url("TELEMETRY_SITE_URL", ("https", "http")).rstrip("/")  # prefix of links in notifications

@@ -41,34 +41,38 @@ class WebhookChannel:
         body = json.dumps(message.payload, separators=(",", ":")).encode()
         headers = {
             "Content-Type": "application/json",
-            "User-Agent": USER_AGENT,
             "Idempotency-Key": message.delivery_id,
         }
         if channel.secret:
             headers["X-Telemetry-Signature"] = sign(channel.secret, body, int(time.time()))
         try:
-            return self._post(parse_url(channel.url), body, headers)
+            return post(parse_url(channel.url), body, headers)
         except (ValueError, ssrf_guard.AddressForbidden) as refused:
             raise SendFailed(str(refused), retry=False) from None
         except ssrf_guard.NameNotResolved as error:
             raise SendFailed(str(error)) from None
 
-    def _post(self, parts: SplitResult, body: bytes, headers: dict[str, str]) -> SendReceipt:
-        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        with Deadline(SEND_TIMEOUT) as deadline:
-            addresses = ssrf_guard.resolve_allowed_addresses(parts.hostname or "", _port(parts))
-            connection = PinnedConnection(parts, addresses, deadline)
-            try:
-                connection.request("POST", path, body, headers)
-                response = connection.getresponse()
-                received = _read_body(response)
-            except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
-                # On expiry the socket is shut down in another thread, which raises various errors here.
-                late = f"no response within {SEND_TIMEOUT:g} s"
-                raise SendFailed(late if deadline.expired else str(error) or type(error).__name__) from None
-            finally:
-                connection.close()
-        return classify_response(response.status, received[:MAX_RESPONSE_LENGTH], response.headers.get("Retry-After"))
+
+def post(parts: SplitResult, body: bytes, headers: dict[str, str]) -> SendReceipt:
+    """Send a POST request to an address that the SSRF guard allows, and read the response until SEND_TIMEOUT.
+
+    Raises SendFailed, AddressForbidden or NameNotResolved.
+    """
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    with Deadline(SEND_TIMEOUT) as deadline:
+        addresses = ssrf_guard.resolve_allowed_addresses(parts.hostname or "", _port(parts))
+        connection = PinnedConnection(parts, addresses, deadline)
+        try:
+            connection.request("POST", path, body, {"User-Agent": USER_AGENT, **headers})
+            response = connection.getresponse()
+            received = _read_body(response)
+        except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
+            # On expiry the socket is shut down in another thread, which raises various errors here.
+            late = f"no response within {SEND_TIMEOUT:g} s"
+            raise SendFailed(late if deadline.expired else str(error) or type(error).__name__) from None
+        finally:
+            connection.close()
+    return classify_response(response.status, received[:MAX_RESPONSE_LENGTH], response.headers.get("Retry-After"))
 
 
 def _read_body(response: http.client.HTTPResponse) -> str:

@@ -1,0 +1,1 @@
+"""Events of other services: devices and users that were deleted there."""

@@ -1,0 +1,1 @@
+"""Targets of the event bus, each with its own relay and cursor."""
