@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import http.client
 import json
 import threading
@@ -67,17 +68,31 @@ def site(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
         yield
         stop_inbox()
         stop_writer()
-        close_pools()
 
 
 KEPT_TABLES = {"django_migrations", "django_content_type", "auth_permission"}
 APPEND_ONLY_TABLES = {"metrics_auditentry"}  # a trigger rejects DELETE
 MAX_ROWS_TO_DELETE = 1_000  # per table; above, TRUNCATE is faster than DELETE
-USED_SEQUENCES = """
-SELECT c.oid::regclass::text, owner.relname FROM pg_sequences s JOIN pg_class c ON c.relname = s.sequencename
+COUNT_ROWS = "SELECT '{0}', count(*) FROM (SELECT FROM {0} LIMIT {1}) first_rows HAVING count(*) > 0"
+SEQUENCES = """
+SELECT c.oid::regclass::text, owner.relname FROM pg_class c
 JOIN pg_depend d ON d.objid = c.oid AND d.deptype IN ('a', 'i') JOIN pg_class owner ON owner.oid = d.refobjid
-WHERE s.last_value IS NOT NULL
+WHERE c.relkind = 'S'
 """
+USED_SEQUENCE = "SELECT '{0}', '{1}' FROM {0} WHERE is_called"
+
+
+@functools.cache
+def _statements_of_used_tables() -> tuple[str, str]:
+    """Return the statements that find the tables with rows, and the used sequences with their tables."""
+    tables = set(connection.introspection.django_table_names(only_existing=True)) - KEPT_TABLES
+    with connection.cursor() as cursor:
+        cursor.execute(SEQUENCES)
+        sequences = [(sequence, table) for sequence, table in cursor.fetchall() if table in tables]
+    return (
+        " UNION ALL ".join(COUNT_ROWS.format(table, MAX_ROWS_TO_DELETE + 1) for table in sorted(tables)),
+        " UNION ALL ".join(USED_SEQUENCE.format(*names) for names in sorted(sequences)),
+    )
 
 
 def empty_tables() -> None:
@@ -85,15 +100,10 @@ def empty_tables() -> None:
 
     TRUNCATE creates new files for each table and takes 100 ms, so a few rows are deleted instead.
     """
-    with connection.cursor() as cursor:
-        tables = set(connection.introspection.django_table_names(only_existing=True)) - KEPT_TABLES
-        count = "SELECT '{0}', (SELECT count(*) FROM (SELECT 1 FROM {0} LIMIT %s) first_rows)"
-        cursor.execute(
-            " UNION ALL ".join(count.format(table) for table in tables), [MAX_ROWS_TO_DELETE + 1] * len(tables)
-        )
-        rows = {table: number for table, number in cursor.fetchall() if number}
-        cursor.execute(USED_SEQUENCES)
-        sequences = {sequence: table for sequence, table in cursor.fetchall() if table in tables}
+    count_rows, find_sequences = _statements_of_used_tables()
+    with connection.cursor() as cursor:  # prepared, since planning takes longer than counting
+        rows = dict(connection.connection.execute(count_rows, prepare=True))
+        sequences = dict(connection.connection.execute(find_sequences, prepare=True))
         if all(number <= MAX_ROWS_TO_DELETE for number in rows.values()):
             with contextlib.suppress(IntegrityError), transaction.atomic():
                 _delete_rows(cursor, sorted(rows), sorted(sequences))
@@ -110,11 +120,15 @@ def _delete_rows(cursor: Any, tables: list[str], sequences: list[str]) -> None:
     cursor.execute("; ".join(statements))
 
 
+@functools.cache
+def _redis() -> redis.Redis:
+    return redis.Redis.from_url(REDIS_URL)
+
+
 def delete_rate_limits() -> None:
     """Delete the rate limit buckets in Redis."""
-    with redis.Redis.from_url(REDIS_URL) as client:
-        for name in client.scan_iter(f"{rate_limit.PREFIX}*", count=1000):
-            client.delete(name)
+    for name in _redis().scan_iter(f"{rate_limit.PREFIX}*", count=1000):
+        _redis().delete(name)
 
 
 @dataclass

@@ -101,6 +101,7 @@ def test_endless_mail_server_response_times_out(mailbox: Mailbox, monkeypatch: p
     assert time.monotonic() - started < 4
 
 
+@pytest.mark.slow
 def test_dripping_mail_server_greeting_ends_at_the_deadline(
     site: None, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,6 +115,7 @@ def test_dripping_mail_server_greeting_ends_at_the_deadline(
     assert (delivery.status, delivery.error) == ("waiting", error)
 
 
+@pytest.mark.slow
 def test_dripping_apprise_service_ends_at_the_deadline(
     receiver: WebhookReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:

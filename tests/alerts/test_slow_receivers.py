@@ -69,6 +69,7 @@ def test_hanging_channel_tests_are_limited_by_channel_and_altogether(receiver: W
     assert channel_lifecycle.send_test(channels[0], "user:admin").status == "sent"
 
 
+@pytest.mark.slow
 def test_failing_channels_leave_threads_to_the_others(
     receiver: WebhookReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -305,6 +305,7 @@ def devices_sent(socket: ClientConnection, gateway: ApiClient, devices: list[str
     return sent_devices
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["session", "key", "token"])
 def test_device_that_leaves_the_group_leaves_the_stream(
     gateway: ApiClient, viewer: ApiClient, monkeypatch: pytest.MonkeyPatch, kind: str
@@ -330,6 +331,7 @@ def test_device_that_leaves_the_group_leaves_the_stream(
         assert devices_sent(socket, gateway, ["press", "oven"]) == {"oven", "press"}
 
 
+@pytest.mark.slow
 def test_user_who_leaves_the_group_receives_no_more_values(
     gateway: ApiClient, viewer: ApiClient, monkeypatch: pytest.MonkeyPatch
 ):

@@ -115,6 +115,7 @@ def test_silences_before_and_after_the_alert_are_not_in_its_timeline(client: Cli
     assert "now" in notes_of(page) and not {"early", "later"} & set(notes_of(page))
 
 
+@pytest.mark.slow
 def test_number_of_queries_does_not_grow_with_silences(client: Client, rule: Rule):
     for number in range(20):
         open_alert(rule, f"d{number}", f"alert {number}")

@@ -123,6 +123,7 @@ def test_invalid_device_with_a_batch_id_is_rejected(admin: ApiClient, device: st
     assert not IngestedBatch.objects.exists()
 
 
+@pytest.mark.slow
 def test_second_run_of_a_collection_stores_nothing(admin: ApiClient):
     assert tasks.collect_host("snapshot-1", "a") > 0
     assert tasks.collect_host("snapshot-1", "a") == 0

@@ -53,6 +53,7 @@ COLUMN = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(NAMES, NAMES, COLUMN, UNITS, OBJECTS, st.sampled_from(DIALECTS))
 @example("d", "m", ["5 V", "6 V"], "°C", {}, STANDARD)
 @example("d", "m", ["1,5", "2,5", "1,234"], "", {}, STANDARD)

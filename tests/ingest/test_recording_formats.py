@@ -55,6 +55,7 @@ def test_encodings_line_ends_and_delimiters_read_the_same(
     assert preview_points(file, text.encode(encoding)) == PLAIN_POINTS
 
 
+@pytest.mark.slow
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1, max_size=300))
 def test_utf_8_is_never_taken_for_another_encoding(text: str) -> None:
     assert detect_encoding(text.encode().removeprefix(b"\xef\xbb\xbf"))[0].startswith("utf")

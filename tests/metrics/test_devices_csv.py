@@ -200,6 +200,7 @@ def all_fields() -> list[Any]:
     return [*stored_devices(), *Device.objects.order_by("device_id").values_list(*fields)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_export_followed_by_import_changes_nothing(sites: ApiClient, dialect: str):
     for number, text in enumerate(TEXTS):

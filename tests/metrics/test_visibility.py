@@ -59,6 +59,7 @@ def read_everything(caller: ApiClient) -> str:
     return "\n".join(texts)
 
 
+@pytest.mark.slow
 def test_viewer_sees_only_devices_of_its_groups(two_groups: ApiClient, viewer: ApiClient, operator: ApiClient) -> None:
     people = [with_token(viewer.port, name) for name in ("viewer", "operator")]
     for caller in (viewer, operator, *people):

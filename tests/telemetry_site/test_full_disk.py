@@ -108,6 +108,7 @@ def test_health_and_readiness_report_a_full_disk_until_points_are_stored(
     assert anonymous.get("/health").status == 200
 
 
+@pytest.mark.slow
 def test_readiness_recovers_by_the_probe_without_a_write(admin: ApiClient, anonymous: ApiClient) -> None:
     admin.post("devices/d/telemetry", point())
     with full_disk():
@@ -116,6 +117,7 @@ def test_readiness_recovers_by_the_probe_without_a_write(admin: ApiClient, anony
     wait_until(lambda: anonymous.get("/readyz").status == 200, 15, "the probe finds free space")
 
 
+@pytest.mark.slow
 def test_pages_show_a_full_disk(admin: ApiClient, web_port: int) -> None:
     user = get_user_model().objects.create_superuser("disk", password="x")
     caller = person(web_port, user)

@@ -121,6 +121,7 @@ REQUEST = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "parts",
     [
@@ -161,6 +162,7 @@ def test_request_that_is_not_complete_in_time_is_answered_408(
     assert 0.9 < elapsed < 4 and response.count(b"HTTP/1.1 200") == (parts[0] == LINE + b"\r\n")
 
 
+@pytest.mark.slow
 def test_blank_lines_do_not_keep_a_connection_open(admin: ApiClient, settings: Any):
     settings.REQUEST_TIMEOUT = 1
     with connect(admin.port) as client:
@@ -170,6 +172,7 @@ def test_blank_lines_do_not_keep_a_connection_open(admin: ApiClient, settings: A
         assert status_of(read_all(client)) == 408
 
 
+@pytest.mark.slow
 def test_idle_connection_is_closed_after_the_keep_alive_timeout(settings: Any):
     async def application(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
@@ -193,12 +196,14 @@ def test_idle_connection_is_closed_after_the_keep_alive_timeout(settings: Any):
     thread.join(15)
 
 
+@pytest.mark.slow
 def test_connection_without_a_request_is_closed(admin: ApiClient, settings: Any):
     settings.REQUEST_TIMEOUT = 1
     started = time.monotonic()
     assert exchange(admin.port) == b"" and 0.9 < time.monotonic() - started < 3
 
 
+@pytest.mark.slow
 def test_slow_but_complete_request_is_answered(admin: ApiClient, settings: Any):
     settings.REQUEST_TIMEOUT = 2
     body = json.dumps(point()).encode()
@@ -213,6 +218,7 @@ def test_slow_but_complete_request_is_answered(admin: ApiClient, settings: Any):
             time.sleep(1.5)
 
 
+@pytest.mark.slow
 def test_open_stream_is_no_incomplete_request(admin: ApiClient, settings: Any):
     settings.REQUEST_TIMEOUT = 1
     from websockets.sync.client import connect as connect_websocket

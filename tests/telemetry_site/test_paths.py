@@ -24,6 +24,7 @@ def escaped(name: str) -> str:
     return quote(name, safe="")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefix", [API, SHORT_API])
 @pytest.mark.parametrize("lane", ["fast lane", "Django"])
 def test_escaped_slash_is_no_separator(admin: ApiClient, administrator: ApiClient, lane: str, prefix: str):
@@ -88,6 +89,7 @@ def test_escaped_slash_does_not_turn_one_action_into_another(admin: ApiClient, a
     assert administrator.get(f"/admin/metrics/device/{device.pk}/delete/").status == 200
 
 
+@pytest.mark.slow
 def test_pages_of_devices_with_slashes(administrator: ApiClient, anonymous: ApiClient):
     for device_id in DEVICES:
         device = Device.objects.create(device_id=device_id, name="Pump")

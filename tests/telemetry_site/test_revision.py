@@ -30,6 +30,7 @@ def writer(request: pytest.FixtureRequest, gateway: ApiClient, administrator: Ap
     return gateway if request.param == "fast lane" else administrator
 
 
+@pytest.mark.slow
 def test_changed_definition_applies_to_the_next_point(admin: ApiClient, writer: ApiClient):
     for number in range(ROUNDS):
         assert send(writer, 1e6) == send(writer, 1.0, 40 * DAY) == 200
@@ -86,6 +87,7 @@ def test_deleted_device_is_created_again_by_its_next_point(admin: ApiClient, wri
         assert Device.objects.get(device_id="d").pk != pk
 
 
+@pytest.mark.slow
 def test_membership_applies_to_the_next_request_of_a_key_of_the_group(admin: ApiClient):
     admin.post("groups", {"name": "g"})
     admin.post("devices", {"device_id": "d"})
@@ -165,6 +167,7 @@ def test_responses_of_both_lanes_carry_the_revision(admin: ApiClient, administra
             assert response.headers.get_all("Telemetry-Revision") == [str(before + 1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lane", ["devices/d/telemetry", "metrics"])
 def test_required_revision_is_applied_or_the_request_is_rejected(admin: ApiClient, lane: str):
     def request(revision: str) -> Any:

@@ -45,6 +45,7 @@ def path_with_examples(path: str, operation: dict[str, Any]) -> str:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lane", ["key", "session"])
 def test_every_operation_rejects_unknown_query_parameters(admin: ApiClient, administrator: ApiClient, lane: str):
     caller = admin if lane == "key" else administrator
