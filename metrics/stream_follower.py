@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from metrics.query import latest
-from metrics.query.result import to_json_value
 from metrics.storage.connection import read_connection
 from metrics.storage.errors import StorageError
 from metrics.storage.format.codec import Columns, Kind
+from metrics.storage.format.json_values import to_json_value
 from metrics.storage.read import block_cache
 from metrics.storage.series_registry import current_registry
 from metrics.storage.write.group_commit import writer

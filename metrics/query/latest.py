@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from metrics.query.result import to_json_value
 from metrics.storage.connection import read_connection
 from metrics.storage.format.codec import Columns, Ints
 from metrics.storage.format.contexts import REMOVED, read_context
+from metrics.storage.format.json_values import to_json_value
 from metrics.storage.read import block_cache
 from metrics.storage.read import latest as newest
 from metrics.storage.series_registry import current_registry

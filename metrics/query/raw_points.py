@@ -18,10 +18,11 @@ from metrics.query.plan import (
     read_matching_points,
 )
 from metrics.query.query import PagePosition, SeriesLabel, ValidQuery
-from metrics.query.result import Page, ResolvedSeries, ResultSeries, skip_previous_pages, to_json_value
+from metrics.query.result import Page, ResolvedSeries, ResultSeries, skip_previous_pages
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import NO_CONTEXT, Columns, Ints, Kind, concatenate
 from metrics.storage.format.contexts import unit_of
+from metrics.storage.format.json_values import to_json_value
 from metrics.storage.read.plan import ReadPlan
 from metrics.storage.read.rollups import NO_ROLLUPS, RollupChoice, choose_for_chart, split_by_retention
 from metrics.storage.read.scan import read_rollups

@@ -1,10 +1,7 @@
 """The series that a query resolves to, and its result."""
 
-import base64
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
-
-import msgspec
 
 from metrics.query.query import PagePosition, Query, SeriesLabel
 from metrics.storage.format.codec import Kind
@@ -86,14 +83,3 @@ def skip_previous_pages(labels: list[SeriesLabel], after: PagePosition | None) -
     if after.label not in labels:
         raise InvalidField("cursor", "the last series of the previous page no longer exists; query again without it")
     return labels[labels.index(after.label) :]
-
-
-def to_json_value(value: Any, kind: Kind) -> Any:
-    """Return a stored value as JSON shows it."""
-    if kind is Kind.NUMERIC:
-        return float(value)
-    if kind is Kind.BOOLEAN:
-        return bool(value)
-    if kind is Kind.STRING:
-        return value.decode()
-    return base64.b64encode(value).decode() if kind is Kind.BINARY else msgspec.json.decode(value)

@@ -8,6 +8,7 @@ import msgspec
 
 from metrics.storage.units import to_datetime
 
+MAX_VALUES = 2_000  # per frame
 _encode = msgspec.json.Encoder().encode
 
 
@@ -59,6 +60,6 @@ def to_value(value: SeriesValue, skipped: int | None = None) -> Value:
     )
 
 
-def encode_points(values: Iterable[SeriesValue], position: str) -> bytes:
-    """Return the frame of new values and the position of the stream after them."""
+def encode_points(values: Iterable[SeriesValue], position: str | None) -> bytes:
+    """Return the frame of new values and the position of the stream after them; None before the last of several."""
     return _encode(_Points(position, [to_value(value) for value in values]))

@@ -1,20 +1,19 @@
 """Feeds: the newest value per series and period, shared by all sockets with the same subscription."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from msgspec.structs import replace
 
-from metrics.query.result import to_json_value
-from metrics.storage.format.codec import Columns, Kind
-from metrics.storage.format.contexts import tags_of, unit_of
-from metrics.storage.series_registry import cached_registry
-from metrics.streams.encoding import SeriesValue, encode_points
+from metrics.streams.conflation import Conflation
+from metrics.streams.encoding import MAX_VALUES, SeriesValue, encode_points
+from metrics.streams.series_points import SeriesPoints
 
-MAX_LATE = 100  # late values per series and period; more are counted as skipped
+MAX_PAUSE = 0.02  # seconds between the frames of one period, in which sockets send the one before
 
 
 @dataclass(frozen=True)
@@ -22,8 +21,8 @@ class FeedKey:
     """What a subscription receives.
 
     devices           None: all; the caller's device groups are applied before
-    tags              a point must have each of them
-    max_frequency_ms  at most one frame in this time
+    tags              a point must have each of them, as in a query: the tags are those of the point, not of its device
+    max_frequency_ms  at most one set of values in this time
     """
 
     devices: frozenset[str] | None
@@ -36,45 +35,14 @@ class FeedKey:
             self.metrics is None or metric_name in self.metrics
         )
 
-    def has_tags(self, context: bytes) -> bool:
-        """Return whether a point with this context has every tag of the feed."""
-        return not self.tags or self.tags <= _tag_items(tags_of(context))
-
-
-def _tag_items(tags: Mapping[str, Any]) -> set[tuple[str, Any]]:
-    return {(name, value) for name, value in tags.items() if not isinstance(value, list | dict)}
-
-
-class SeriesPoints(NamedTuple):
-    """The points of one series in a commit: those of `part` from `low` to before `high`."""
-
-    series_id: int
-    device_id: str
-    metric_name: str
-    kind: Kind
-    part: Columns
-    low: int
-    high: int
-
-    def value_at(self, position: int) -> SeriesValue:
-        """Return the value at a position of the part."""
-        return SeriesValue(
-            self.series_id,
-            self.device_id,
-            self.metric_name,
-            int(self.part.times[position]),
-            to_json_value(self.part.values[position], self.kind),
-            unit_of(self.context_at(position)) or cached_registry().unit(self.metric_name),
-        )
-
-    def context_at(self, position: int) -> bytes:
-        return b"" if self.part.contexts is None else self.part.dictionary[self.part.contexts[position]]
-
 
 class FeedBatch:
-    """The values of one period; encoded at most once, for all sockets."""
+    """At most MAX_VALUES values of one period; encoded at most once, for all sockets.
 
-    def __init__(self, position: str, values: list[SeriesValue]) -> None:
+    position  up to which everything was sent with this batch; None if more of the period follows
+    """
+
+    def __init__(self, position: str | None, values: list[SeriesValue]) -> None:
         self.position, self.values = position, values
 
     @cached_property
@@ -88,33 +56,54 @@ class Sink(Protocol):
     def offer(self, batch: FeedBatch) -> None: ...
 
     def lost(self) -> None:
-        """Note that commits were missed: a fresh snapshot must be sent."""
+        """Take note that commits were missed: the client needs a fresh snapshot."""
 
 
 @dataclass(slots=True)
-class _Waiting:
-    """What waits of a series for the end of the period."""
+class _Joining:
+    """A sink whose client got values from storage that the feed has not passed yet.
 
-    newest: SeriesValue | None = None
-    late: list[SeriesValue] = field(default_factory=list)
-    skipped: int = 0
+    known  the newest of these values by series
+    since  when they were read; batches may repeat them until the feed has passed the commits of this time
+    """
+
+    since: float
+    known: dict[int, SeriesValue] = field(default_factory=dict)
+
+
+def without_known(values: Iterable[SeriesValue], known: Mapping[int, SeriesValue]) -> list[SeriesValue]:
+    """Return values for a client that has others: without those that it has, and with older ones marked as late.
+
+    Older ones are not left out, since they may have been written after the client's values were read.
+    """
+    kept = []
+    for value in values:
+        other = known.get(value.series_id)
+        if other is None or value.late or value.timestamp > other.timestamp:
+            kept.append(value)
+        elif value.skipped or value.timestamp < other.timestamp or value.value != other.value:
+            kept.append(replace(value, late=True))
+    return kept
 
 
 class Feed:
-    """Conflates the points of matching series and passes a batch to its sinks, at most once per period.
+    """Conflates the points of matching series and passes them to its sinks, at most once per period.
 
-    Used in the event loop only.
+    The values of a period are passed in batches of at most MAX_VALUES. Used in the event loop only.
     """
 
     def __init__(self, key: FeedKey, read_position: Callable[[], str]) -> None:
         self.key = key
+        self.is_routed = False  # whether the follower has looked up its series
         self._read_position = read_position
-        self.sinks: set[Sink] = set()
-        self.routed: set[int] = set()  # series that the follower passes to this feed
-        self._sent: dict[int, int] = {}  # time of the newest sent value by series, µs
-        self._waiting: dict[int, _Waiting] = {}
+        self._conflation = Conflation(key.tags)
+        self._sinks: dict[Sink, None] = {}  # ordered
+        self._joining: dict[Sink, _Joining] = {}
+        self._outgoing: deque[FeedBatch] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._flushed_at = float("-inf")
+        # Commits up to these times were passed to the feed, and will be sent with what is outgoing.
+        self._passed_until = self._outgoing_until = float("-inf")
 
     @property
     def position(self) -> str:
@@ -122,83 +111,108 @@ class Feed:
         return self._read_position()
 
     def attach(self, sink: Sink) -> None:
-        self.sinks.add(sink)
+        """Pass batches to a sink from now on.
+
+        Read the snapshot or gap of its client afterwards, and tell the feed with `mark_sent`. Until the feed has passed
+        what they contain, batches have no position: the client has a later one.
+        """
+        self._sinks[sink] = None
+        self._joining[sink] = _Joining(_now())
 
     def detach(self, sink: Sink) -> None:
-        self.sinks.discard(sink)
+        self._sinks.pop(sink, None)
+        self._joining.pop(sink, None)
 
-    def add(self, points: SeriesPoints, newest: SeriesValue) -> None:
-        """Take the points of a series in a commit; `newest` is the value of its last one."""
-        series = points.series_id
-        waiting = self._waiting.get(series)
-        if waiting is None:
-            waiting = self._waiting[series] = _Waiting()
-        if points.high - points.low == 1 and not self.key.tags:
-            self._keep(waiting, newest)
+    def mark_sent(self, sink: Sink, values: Iterable[SeriesValue]) -> None:
+        """Note the values that the client of a sink got from storage: they are not sent again, older ones are late."""
+        if sink not in self._sinks:
             return
-        sent = self._sent.get(series)
-        for position in range(points.low, points.high):
-            if not self.key.has_tags(points.context_at(position)):
-                continue
-            is_late = sent is not None and points.part.times[position] <= sent
-            # Values in between are not made: only the last one can be the newest.
-            if position < points.high - 1 and not self.key.tags and not is_late:
-                waiting.skipped += 1
-            else:
-                self._keep(waiting, newest if position == points.high - 1 else points.value_at(position))
+        known: dict[int, SeriesValue] = {}
+        for value in values:
+            other = known.get(value.series_id)
+            if other is None or value.timestamp >= other.timestamp:
+                known[value.series_id] = value
+        self._joining[sink] = _Joining(_now(), known)
 
-    def _keep(self, waiting: _Waiting, value: SeriesValue) -> None:
-        sent = self._sent.get(value.series_id)
-        if sent is not None and value.timestamp <= sent:
-            if len(waiting.late) < MAX_LATE:
-                waiting.late.append(replace(value, late=True))
-            else:
-                waiting.skipped += 1
-        elif waiting.newest is None or value.timestamp == waiting.newest.timestamp:
-            waiting.newest = value
-        else:
-            waiting.skipped += 1
-            if value.timestamp > waiting.newest.timestamp:
-                waiting.newest = value
+    def add(self, points: SeriesPoints) -> None:
+        """Take the points of a series in a commit."""
+        self._conflation.add(points)
 
-    def schedule(self) -> None:
-        """Send what waits as soon as the period allows; called after each read of commits."""
-        if not self._waiting or self._timer is not None:
+    def passed(self, until: float | None) -> None:
+        """Send what waits as soon as the period allows; called after each read of commits.
+
+        `until` is a time (of the event loop) before which all commits were passed; None if there are more.
+        """
+        if until is not None:
+            self._passed_until = until
+        if self._timer is not None:
             return
-        loop = asyncio.get_running_loop()
+        if not self._conflation:
+            self._end_joining(self._passed_until)
+            return
         due = self._flushed_at + self.key.max_frequency_ms / 1000
-        if due <= loop.time():
-            self.flush()
+        if due <= _now():
+            self._flush()
         else:
-            self._timer = loop.call_at(due, self.flush)
+            self._timer = asyncio.get_running_loop().call_at(due, self._flush)
 
-    def flush(self) -> None:
-        """Pass what waits to all sinks."""
+    def _flush(self) -> None:
+        """Begin to pass what waits to the sinks."""
         self.cancel()
-        self._flushed_at = asyncio.get_running_loop().time()
-        values: list[SeriesValue] = []
-        for series, waiting in self._waiting.items():
-            values += waiting.late
-            if waiting.newest is not None:
-                self._sent[series] = waiting.newest.timestamp
-                values.append(replace(waiting.newest, skipped=waiting.skipped) if waiting.skipped else waiting.newest)
-            elif waiting.skipped and waiting.late:
-                values[-1] = replace(values[-1], skipped=waiting.skipped)
-        self._waiting = {}
-        if values:
-            batch = FeedBatch(self.position, values)
-            for sink in tuple(self.sinks):
+        self._flushed_at, self._outgoing_until = _now(), self._passed_until
+        values, position = self._conflation.take(), self.position
+        last = max(len(values) - 1, 0) // MAX_VALUES * MAX_VALUES
+        for start in range(0, last, MAX_VALUES):
+            self._outgoing.append(FeedBatch(None, values[start : start + MAX_VALUES]))
+        self._outgoing.append(FeedBatch(position, values[last:]))
+        self._pass_next()
+
+    def _pass_next(self) -> None:
+        """Pass a batch, and the next one a little later: a sink whose client keeps up is free again by then."""
+        self._timer = None
+        batch = self._outgoing.popleft()
+        for sink in tuple(self._sinks):
+            joining = self._joining.get(sink)
+            if joining is None:
                 sink.offer(batch)
+            else:
+                self._offer_joining(sink, joining, batch)
+        if self._outgoing:
+            pause = min(MAX_PAUSE, self.key.max_frequency_ms / 2000 / len(self._outgoing))
+            self._timer = asyncio.get_running_loop().call_later(pause, self._pass_next)
+        else:
+            self._end_joining(self._outgoing_until)
+            if self._conflation:
+                self.passed(None)
+
+    def _offer_joining(self, sink: Sink, joining: _Joining, batch: FeedBatch) -> None:
+        is_reached = joining.since < self._outgoing_until
+        if is_reached and not joining.known:
+            sink.offer(batch)
+        elif values := without_known(batch.values, joining.known):
+            sink.offer(FeedBatch(batch.position if is_reached else None, values))
+
+    def _end_joining(self, until: float) -> None:
+        """Treat sinks as all others once the feed has passed what their clients got from storage."""
+        for sink in [sink for sink, joining in self._joining.items() if joining.since < until]:
+            known = self._joining.pop(sink).known
+            self._conflation.mark_sent({series_id: value.timestamp for series_id, value in known.items()})
 
     def lose(self) -> None:
         """Discard what waits after missed commits, and tell the sinks."""
         self.cancel()
-        self._waiting, self._sent = {}, {}
-        for sink in tuple(self.sinks):
+        self._conflation.clear()
+        for sink in tuple(self._sinks):
+            self._joining[sink] = _Joining(_now())
             sink.lost()
 
     def cancel(self) -> None:
-        """Stop the timer of the period."""
+        """Stop the timer, and discard what is outgoing."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._outgoing.clear()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

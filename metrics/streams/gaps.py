@@ -1,40 +1,56 @@
-"""What a client must read when it starts or resumes: the newest value per series, or every point that it missed."""
+"""What a client must read when it starts or resumes: the newest value per series, or every point that it missed.
+
+A missed point is in a commit, if its commit still exists, or in a merged block that was made of later commits too. A
+block that was made of commits before and after the client's position gives all its points, since nothing tells them
+apart: the client merges points by time with those that it has.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Literal
 
 import numpy as np
 
 from metrics.query import latest
-from metrics.query.latest import SELECT_SERIES
-from metrics.query.series_lookup import SeriesIdentity
-from metrics.storage.connection import Connection, read_connection
-from metrics.storage.format.codec import Columns, Ints, Kind
-from metrics.storage.format.layout import bucket_of, merge_by_encoding, select_series
-from metrics.storage.read.block_cache import CommitCursor, read_commits_after, read_heads
+from metrics.storage.connection import Connection
+from metrics.storage.format.codec import Columns, Ints, concatenate
+from metrics.storage.format.layout import MERGED, UNMERGED, bucket_of, drop_removed, select_series
+from metrics.storage.read.block_cache import BlockKey, CommitCursor, read_blocks
 from metrics.storage.read.commit_stream import read_commit_headers
-from metrics.storage.read.plan import plan_read, snapshot
-from metrics.storage.read.scan import read_points
+from metrics.storage.read.plan import snapshot
+from metrics.storage.series_registry import current_registry
 from metrics.storage.shards import shards_of_series
-from metrics.storage.units import to_microseconds
+from metrics.storage.units import DAY, to_microseconds
+from metrics.streams.conflation import TagFilter
 from metrics.streams.encoding import SeriesValue
-from metrics.streams.feeds import FeedKey, SeriesPoints
+from metrics.streams.feeds import FeedKey
 from metrics.streams.positions import Position, read_epoch
+from metrics.streams.series_points import SeriesPoints, StreamedSeries
+from metrics.streams.stored_series import find_series, find_series_of_feed
 
 MAX_POINTS = 100_000  # of a gap; a client that missed more reads its data again
-MAX_COMMITS = 20_000  # that are searched one by one
-MAX_COMMIT_POINTS = 2_000_000  # of all series in these commits
+MAX_AGE = DAY  # µs since the first missed commit
+MAX_COMMITS = 20_000  # in the blocks of a gap and not merged
+BLOCKS_AT_ONCE = 32  # read with one statement
+MAX_SEARCHED_POINTS = 20_000_000  # of all series, in the blocks and commits of a gap
+PAGE_SERIES = 2_000  # of a snapshot that are read together
 
-# Both bounds contain every point that was written after the position; merged blocks have older ones too.
-_MERGED_RANGE = """
-SELECT min(time_from), max(time_to) FROM metrics_block
-WHERE shard = %(shard)s AND bucket = ANY(%(buckets)s) AND seq_to > %(seq)s
-  AND series_from <= %(high)s AND series_to >= %(low)s
+_HEADS = "SELECT shard, seq FROM metrics_head WHERE shard = ANY(%s)"
+# The journal is kept longer than the commit.
+_COMMIT_AGE = """
+SELECT (extract(epoch FROM clock_timestamp() - at) * 1000000)::bigint FROM metrics_journal
+WHERE shard = %s AND seq = %s
 """
-_UNMERGED_RANGE = "SELECT min(time_from), max(time_to) FROM metrics_young WHERE shard = %(shard)s AND seq > %(seq)s"
+_MERGED_UNTIL = "SELECT seq FROM metrics_merged WHERE shard = %s"
+_BLOCKS = """
+SELECT id, points FROM metrics_block
+WHERE shard = %(shard)s AND seq_to > %(seq)s AND bucket = ANY(%(buckets)s)
+  AND series_from <= %(high)s AND series_to >= %(low)s
+ORDER BY seq_to, id
+"""
 
-Reason = Literal["epoch", "future", "too_large"]
+Reason = Literal["epoch", "future", "too_old", "too_large"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,134 +66,150 @@ class Gap:
     values: list[SeriesValue] = field(default_factory=list)
 
 
+class _NotRecoverable(Exception):
+    """The gap cannot be read."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason)
+        self.reason: Reason = reason
+
+
 def read_snapshot(key: FeedKey) -> list[SeriesValue]:
-    """Return the newest value of each series of the last day. Raises StorageUnavailable."""
-    devices = None if key.devices is None else sorted(key.devices)
+    """Return the newest value of each series of the last day, by device and metric. Raises StorageUnavailable.
+
+    With tags, a series whose newest point does not have them is left out.
+    """
+    ids = {(series.device_id, series.metric_name): series.series_id for _, series in find_series_of_feed(key)}
     metrics = None if key.metrics is None else sorted(key.metrics)
-    points = latest.read_latest_points(devices, metrics).points
-    with read_connection() as connection:
-        numbers = {(row.device_id, row.metric_name): row.id for row in _find_series(connection, key)}
-    return [
-        SeriesValue(
-            number, point.device_id, point.metric_name, to_microseconds(point.timestamp), point.value, point.unit
-        )
-        for point in points
-        if (number := numbers.get((point.device_id, point.metric_name))) is not None
-        and key.tags.issubset((name, tag) for name, tag in point.tags.items() if not isinstance(tag, list | dict))
-    ]
+    tags = TagFilter(key.tags)
+    values: list[SeriesValue] = []
+    for devices in _pages(device_id for device_id, _ in ids):
+        for point in latest.read_latest_points(devices, metrics).points:
+            series_id = ids.get((point.device_id, point.metric_name))
+            if series_id is not None and tags.matches(point.tags):
+                time = to_microseconds(point.timestamp)
+                values.append(SeriesValue(series_id, point.device_id, point.metric_name, time, point.value, point.unit))
+    return values
+
+
+def _pages(devices: Iterable[str]) -> Iterator[list[str]]:
+    """Split the devices of series, in order, into those of about PAGE_SERIES series."""
+    page: list[str] = []
+    series = 0
+    for device_id in devices:
+        series += 1
+        if not page or page[-1] != device_id:
+            if series > PAGE_SERIES:
+                yield page
+                page, series = [], 1
+            page.append(device_id)
+    if page:
+        yield page
 
 
 def read_gap(key: FeedKey, position: Position) -> Gap:
-    """Return every point of the matching series in commits after a position. Raises StorageUnavailable.
-
-    Commits are read one by one where they still exist. Once some are merged, all points of the time range that the
-    later blocks cover are read, so the client must merge them by time with what it has.
-    """
-    with snapshot() as connection:
-        if position.epoch != read_epoch(connection):
-            return Gap(False, "epoch")
-        heads = read_heads(connection)
-        if len(position.offsets) < len(heads) or any(seq > heads.get(n, seq) for n, seq in position.cursor.items()):
-            return Gap(False, "future")
-        missed = {shard: seq for shard, seq in position.cursor.items() if seq < heads.get(shard, seq)}
-        identities = {row.id: row for row in _find_series(connection, key)} if missed else {}
-        if not identities:
-            return Gap(True)
-        series = np.array(sorted(identities), np.int64)
-        parts = _read_commits(connection, missed, heads, series)
-        if parts is None:
-            parts = _read_range(connection, missed, series)
-    if parts is None:
-        return Gap(False, "too_large")
-    values = list(_values(key, identities, parts))
-    values.sort(key=lambda value: (value.device_id, value.metric_name, value.timestamp))
-    return Gap(True, None, values) if len(values) <= MAX_POINTS else Gap(False, "too_large")
+    """Return every point of the matching series in commits after a position. Raises StorageUnavailable."""
+    try:
+        with snapshot() as connection:
+            if position.epoch != read_epoch(connection):
+                return Gap(False, "epoch")
+            series = dict(find_series(connection, key))
+            parts = _read_missed(connection, position, np.array(sorted(series), np.int64))
+        values = _to_values(key, series, parts)
+    except _NotRecoverable as error:
+        return Gap(False, error.reason)
+    return Gap(True, None, values)
 
 
-def _find_series(connection: Connection, key: FeedKey) -> list[SeriesIdentity]:
-    parameters = {
-        "devices": None if key.devices is None else sorted(key.devices),
-        "metrics": None if key.metrics is None else sorted(key.metrics),
-        "groups": None,
-    }
-    rows = connection.execute(SELECT_SERIES, parameters)
-    return [SeriesIdentity(number, Kind(kind), metric, 0, device) for number, kind, device, metric in rows]
-
-
-def _read_commits(
-    connection: Connection, missed: CommitCursor, heads: CommitCursor, series: Ints
-) -> list[Columns] | None:
-    """Return the points of the missed commits, without replaced ones; None if commits are gone or too large."""
-    total = 0
-    for shard, seq in missed.items():
-        headers = read_commit_headers(connection, shard, seq, MAX_COMMITS)
-        if [header.seq for header in headers] != list(range(seq + 1, heads[shard] + 1)):
-            return None
-        total += sum(header.points for header in headers)
-    if total > MAX_COMMIT_POINTS:
-        return None
-    commits = read_commits_after(connection, missed, MAX_COMMITS)
-    if len(commits) < sum(heads[shard] - seq for shard, seq in missed.items()):
-        return None  # a damaged one
-    parts = (select_series(part, series) for _, commit in commits for part in commit)
-    return merge_by_encoding([part for part in parts if len(part)])
-
-
-def _read_range(connection: Connection, missed: CommitCursor, series: Ints) -> list[Columns] | None:
-    """Return all points of the time range that the later blocks and commits cover; None if they are too many."""
-    start, end = _time_range(connection, missed, series)
-    if start is None or end is None:
-        return []
-    planned = plan_read(connection, series, start, end + 1)
-    parts: list[Columns] = []
-    points = 0
-    for part in read_points(connection, planned, whole=True):
-        points += len(part)
-        if points > MAX_POINTS:
-            return None
-        parts.append(part)
-    return parts
-
-
-def _time_range(connection: Connection, missed: CommitCursor, series: Ints) -> tuple[int | None, int | None]:
+def _read_missed(connection: Connection, position: Position, series: Ints) -> list[Columns]:
+    """Return the points of these series (ascending) in commits after a position. Raises _NotRecoverable."""
     shards = shards_of_series(series)
-    ranges: list[tuple[int | None, int | None]] = []
-    for shard, seq in missed.items():
-        of_shard = series[shards == shard]
-        if not len(of_shard):
-            continue
+    numeric: list[Columns] = []
+    others: list[Columns] = []
+    for shard, head in sorted(_read_heads(connection, position, np.unique(shards).tolist()).items()):
+        for part in _read_missed_of_shard(connection, shard, (position.offsets[shard], head), series[shards == shard]):
+            (numeric if part.is_numeric else others).append(part)
+    # Removals are part of it: of a point that another kind of value has replaced meanwhile.
+    return [drop_removed(concatenate(parts)) for parts in (numeric, others) if parts]
+
+
+def _read_heads(connection: Connection, position: Position, shards: list[int]) -> CommitCursor:
+    """Return the last commit of each of these shards. Raises _NotRecoverable if the position is not before it."""
+    heads: CommitCursor = dict(connection.execute(_HEADS, (shards,)).fetchall())
+    if any(shard >= len(position.offsets) or position.offsets[shard] > seq for shard, seq in heads.items()):
+        raise _NotRecoverable("future")
+    return heads
+
+
+def _read_missed_of_shard(
+    connection: Connection, shard: int, missed: tuple[int, int], series: Ints
+) -> Iterator[Columns]:
+    """Yield the missed points of a shard, later ones last. Raises _NotRecoverable."""
+    after, head = missed
+    if after == head:
+        return
+    _check_age(connection, shard, after + 1)
+    found = 0
+    damaged: list[str] = []  # a read of the time range leaves damaged blocks out too
+    keys = _find_blocks(connection, shard, missed, series)
+    for start in range(0, len(keys), BLOCKS_AT_ONCE):
+        blocks = read_blocks(connection, keys[start : start + BLOCKS_AT_ONCE], damaged, series)
+        for part in chain.from_iterable(blocks.values()):
+            if len(kept := select_series(part, series)):
+                found += len(kept)
+                if found > 2 * MAX_POINTS:  # before replaced points and other tags are left out
+                    raise _NotRecoverable("too_large")
+                yield kept
+
+
+def _check_age(connection: Connection, shard: int, seq: int) -> None:
+    row = connection.execute(_COMMIT_AGE, (shard, seq)).fetchone()
+    if row is None or row[0] > MAX_AGE:
+        raise _NotRecoverable("too_old")
+
+
+def _find_blocks(connection: Connection, shard: int, missed: tuple[int, int], series: Ints) -> list[BlockKey]:
+    """Return the blocks and commits with points after a position, in their order. Raises _NotRecoverable.
+
+    Commits are preferred as long as all of them exist, since they have no other points.
+    """
+    after, head = missed
+    headers = read_commit_headers(connection, shard, after, MAX_COMMITS + 1)
+    blocks: list[BlockKey] = []
+    points = 0
+    if len(headers) < head - after:
+        row = connection.execute(_MERGED_UNTIL, (shard,)).fetchone()
+        merged_until: int = 0 if row is None else row[0]
+        headers = [header for header in headers if header.seq > merged_until]
         parameters = {
             "shard": shard,
-            "seq": seq,
-            "buckets": sorted(set(map(bucket_of, of_shard.tolist()))),
-            "low": int(of_shard[0]),
-            "high": int(of_shard[-1]),
+            "seq": after,
+            "buckets": sorted(set(map(bucket_of, series.tolist()))),
+            "low": int(series[0]),
+            "high": int(series[-1]),
         }
-        for statement in (_MERGED_RANGE, _UNMERGED_RANGE):
-            ranges += connection.execute(statement, parameters).fetchall()
-    starts = [start for start, _ in ranges if start is not None]
-    ends = [end for _, end in ranges if end is not None]
-    return (min(starts), max(ends)) if starts and ends else (None, None)
+        for block_id, block_points in connection.execute(_BLOCKS, parameters):
+            blocks.append((MERGED, (shard, block_id)))
+            points += block_points
+    blocks += [(UNMERGED, (shard, header.seq)) for header in headers]
+    if len(headers) > MAX_COMMITS or points + sum(header.points for header in headers) > MAX_SEARCHED_POINTS:
+        raise _NotRecoverable("too_large")
+    return blocks
 
 
-def _values(key: FeedKey, identities: Mapping[int, SeriesIdentity], parts: Sequence[Columns]) -> Iterator[SeriesValue]:
-    for points in _split(identities, parts):
-        for position in range(points.low, points.high):
-            if key.has_tags(points.context_at(position)):
-                yield points.value_at(position)
-
-
-def _split(identities: Mapping[int, SeriesIdentity], parts: Iterable[Columns]) -> Iterator[SeriesPoints]:
+def _to_values(key: FeedKey, series: Mapping[int, StreamedSeries], parts: Sequence[Columns]) -> list[SeriesValue]:
+    """Return the points with the tags of a subscription as values. Raises _NotRecoverable."""
+    registry, tags = current_registry(), TagFilter(key.tags) if key.tags else None
+    values: list[SeriesValue] = []
     for part in parts:
         offsets = part.offsets.tolist()
-        for index, series in enumerate(part.ids.tolist()):
-            if (identity := identities.get(series)) is not None:
-                yield SeriesPoints(
-                    series,
-                    identity.device_id,
-                    identity.metric_name,
-                    identity.kind,
-                    part,
-                    offsets[index],
-                    offsets[index + 1],
-                )
+        for index, series_id in enumerate(part.ids.tolist()):
+            streamed = series[series_id]
+            unit = registry.unit(streamed.metric_name)
+            points = SeriesPoints(streamed, part, offsets[index], offsets[index + 1], unit)
+            positions = range(points.low, points.high) if tags is None else tags.positions(points)
+            if len(values) + len(positions) > MAX_POINTS:
+                raise _NotRecoverable("too_large")
+            values += map(points.value_at, positions)
+    values.sort(key=lambda value: (value.device_id, value.metric_name, value.timestamp))
+    return values

@@ -20,7 +20,8 @@ Epoch = NewType("Epoch", str)
 
 FIELD = "resume_from"
 _TEXT = re.compile(r"([0-9a-f]{8})\.(\d{1,18}(?:-\d{1,18})*)")
-_CLUSTER = "SELECT system_identifier, timeline_id FROM pg_control_system(), pg_control_checkpoint()"
+# The timeline in the name of the present WAL file: that of the last checkpoint changes some time after a failover.
+_CLUSTER = "SELECT system_identifier, left(pg_walfile_name(pg_current_wal_lsn()), 8) FROM pg_control_system()"
 _DATABASE = "SELECT oid, datname FROM pg_database WHERE datname = current_database()"
 
 
