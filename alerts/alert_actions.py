@@ -52,7 +52,9 @@ def open_alerts(alerts: Sequence[Alert]) -> list[Alert]:
 def acknowledge(queryset: AlertQuerySet, by: str, note: str = "") -> list[Alert]:
     """Acknowledge active alerts and make the caller their owner. Returns the acknowledged ones."""
     changes = {"acknowledged_by": by, "acknowledged_at": timezone.now(), "acknowledgement_note": note, "owner": by}
-    return _change(queryset, (Status.ACTIVE,), Status.ACKNOWLEDGED, changes, (EventKind.ACKNOWLEDGED, by, note))
+    acknowledged = _change(queryset, (Status.ACTIVE,), Status.ACKNOWLEDGED, changes)
+    _add_events(acknowledged, EventKind.ACKNOWLEDGED, by, note)
+    return acknowledged
 
 
 @transaction.atomic
@@ -66,12 +68,13 @@ def resolve(
         "resolved_at": timezone.now(),
         "resolution_note": note,
     }
-    resolved = _change(queryset, OPEN_STATUSES, Status.RESOLVED, changes, (EventKind.RESOLVED, by, note))
+    resolved = _change(queryset, OPEN_STATUSES, Status.RESOLVED, changes)
     if at is not None and resolved:
         for alert in resolved:
             alert.resolved_at = at[alert.pk]
         with connection.cursor() as cursor:
             cursor.execute(_RESOLVED_AT, ([alert.pk for alert in resolved], [alert.resolved_at for alert in resolved]))
+    _add_events(resolved, EventKind.RESOLVED, by, note)
     enqueue_notifications(resolved, NoticeKind.RESOLVED)
     return resolved
 
@@ -79,23 +82,23 @@ def resolve(
 @transaction.atomic
 def assign(queryset: AlertQuerySet, owner: str, by: str) -> list[Alert]:
     """Assign open alerts to an owner; an empty name removes the owner. Returns the assigned ones."""
-    return _change(queryset, OPEN_STATUSES, None, {"owner": owner}, (EventKind.ASSIGNED, by, owner))
+    assigned = _change(queryset, OPEN_STATUSES, None, {"owner": owner})
+    _add_events(assigned, EventKind.ASSIGNED, by, owner)
+    return assigned
 
 
 @transaction.atomic
 def comment(queryset: AlertQuerySet, by: str, note: str) -> list[Alert]:
     """Add a comment to alerts, open or resolved. Returns them."""
-    return _change(queryset, tuple(Status), None, {}, (EventKind.COMMENTED, by, note))
+    commented = _change(queryset, tuple(Status), None, {})
+    _add_events(commented, EventKind.COMMENTED, by, note)
+    return commented
 
 
 def _change(
-    queryset: AlertQuerySet,
-    statuses: Iterable[str],
-    new_status: Status | None,
-    changes: dict[str, Any],
-    event: tuple[EventKind, str, str],
+    queryset: AlertQuerySet, statuses: Iterable[str], new_status: Status | None, changes: dict[str, Any]
 ) -> list[Alert]:
-    """Change the alerts that have one of these statuses and add an event to each. Returns the changed ones."""
+    """Change the alerts that have one of these statuses. Returns the changed ones."""
     locked = queryset.filter(status__in=list(statuses)).order_by("pk").select_for_update(of=("self",), no_key=True)
     changed = list(locked)
     if new_status is not None:
@@ -105,7 +108,6 @@ def _change(
     for alert in changed:
         for name, value in changes.items():
             setattr(alert, name, value)
-    _add_events(changed, *event)
     return changed
 
 

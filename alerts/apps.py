@@ -14,10 +14,15 @@ class AlertsConfig(AppConfig):
 
     def ready(self) -> None:
         from alerts import checks  # noqa: F401 - registers the system check
+        from alerts.events import rule_event, silence_event
+        from alerts.models import Rule, Silence
         from alerts.summary import DatabaseAlertSummary
         from metrics.alert_summary import register_alert_summary
+        from metrics.events.model_changes import announce_model
 
         register_alert_summary(DatabaseAlertSummary())
+        announce_model(Rule, rule_event)
+        announce_model(Silence, silence_event)
         post_migrate.connect(create_initial_rows, sender=self)
 
 

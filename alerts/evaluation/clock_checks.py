@@ -14,6 +14,7 @@ from alerts.evaluation.absence import AbsenceChecks
 from alerts.evaluation.rule_series_state import EvaluationResult, RuleSeriesKey, RuleSeriesState, WatchedRule
 from alerts.evaluation.watched_series import WatchedSeries
 from alerts.evaluation.write_alerts import write_absence_alerts
+from alerts.events import record_alert_events
 from alerts.models import Alert, Resolution
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns
@@ -36,8 +37,9 @@ WHERE a.status IN ('active', 'acknowledged')
 """  # noqa: S608 - a constant
 _UPDATE_BREACHES = """
 UPDATE alerts_alert a SET last_breach_at = n.at, worst_value = coalesce(n.worst, a.worst_value)
-FROM unnest(%s::bigint[], %s::timestamptz[], %s::jsonb[]) n(id, at, worst)
+FROM unnest(%s::bigint[], %s::timestamptz[], %s::jsonb[]) n(id, at, worst) JOIN alerts_alert was ON was.id = n.id
 WHERE a.id = n.id AND a.status IN ('active', 'acknowledged') AND a.last_breach_at < n.at
+RETURNING a.id, a.worst_value IS DISTINCT FROM was.worst_value
 """
 
 
@@ -97,6 +99,8 @@ class ClockChecks:
             ]
             with database.cursor() as cursor:
                 cursor.execute(_UPDATE_BREACHES, list(map(list, zip(*rows, strict=True))))
+                worse = {pk: "" for pk, has_new_worst in cursor.fetchall() if has_new_worst}
+            record_alert_events(worse, "worst_value", alert_actions.EVALUATOR)
 
     def _resolve_selected(self, query: str, parameters: tuple[Any, ...], resolution: Resolution) -> None:
         with database.cursor() as cursor:

@@ -25,6 +25,7 @@ from alerts.evaluation.self_metrics import SelfMetrics
 from alerts.evaluation.watched_series import InputPoints, StateInput, WatchedSeries, read_watched_rules, select_inputs
 from alerts.evaluation.write_alerts import write_transitions
 from alerts.models import Cursor, Rule, RuleGeneration
+from metrics.events.model_changes import record_change
 from metrics.query.accumulators import Floats, Ints
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns
@@ -304,5 +305,7 @@ def _read_cursor() -> tuple[CommitCursor, int]:
 
 def _suspend_rule(rule: int, error: str) -> None:
     """Stop the evaluation of a rule until its next change."""
-    Rule.objects.filter(pk=rule, suspended="").update(suspended=error[:MAX_ERROR_LENGTH])
-    RuleGeneration.increment()
+    with transaction.atomic():
+        if Rule.objects.filter(pk=rule, suspended="").update(suspended=error[:MAX_ERROR_LENGTH]):
+            record_change("changed", Rule.objects.get(pk=rule), ["suspended"])
+        RuleGeneration.increment()

@@ -11,6 +11,7 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models import OuterRef, Subquery
 
+from alerts.events import record_alert_events
 from alerts.models import Delivery, DeliveryStatus, EventKind, NoticeStatus
 from alerts.notifications.channels.transport import SendFailed, SendReceipt
 from alerts.timeline import NOTIFICATION_AUTHOR
@@ -49,6 +50,7 @@ SELECT n.alert_id, %(now)s, %(kind)s, %(by)s, d.channel_name,
     jsonb_build_object('channel', d.channel_name, 'delivery_id', d.delivery_id, 'notice', n.kind, 'error', d.error)
 FROM alerts_notice n JOIN alerts_delivery d ON d.id = n.delivery_id
 WHERE d.id = ANY(%(deliveries)s) ORDER BY n.alert_id
+RETURNING alert_id, note
 """
 _UPDATE_NOTICES = "UPDATE alerts_notice SET status = %(status)s WHERE delivery_id = ANY(%(deliveries)s)"
 
@@ -195,4 +197,6 @@ def _close_notices(deliveries: list[int], event: EventKind, status: NoticeStatus
     }
     with connection.cursor() as cursor:
         cursor.execute(_INSERT_EVENTS, values)
+        channels: dict[int, str] = dict(cursor.fetchall())
         cursor.execute(_UPDATE_NOTICES, values)
+    record_alert_events(channels, event, NOTIFICATION_AUTHOR)

@@ -13,6 +13,7 @@ from django.db.models import BinaryField, DateField, Field, ForeignKey, Model
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete, pre_save
 
 from metrics.audit.record import name_field, record
+from metrics.events.model_changes import record_change
 from metrics.models import Audited
 
 HIDDEN = "(hidden)"
@@ -51,16 +52,19 @@ def _after_save(sender: type[Model], instance: Model, **kwargs: Any) -> None:
     before, after = instance.__dict__.pop(_BEFORE, None), _state(sender, instance.pk) or {}
     if before is None:
         record("created", instance, after=_visible_values(sender, after))
+        record_change("created", instance)
         return
     changed = {name for name in after if after[name] != before.get(name)}
     if changed:
         record("changed", instance, *(_visible_values(sender, state, changed) for state in (before, after)))
+        record_change("changed", instance, list(changed))
 
 
 def _after_delete(sender: type[Model], instance: Model, **kwargs: Any) -> None:
     before = instance.__dict__.pop(_BEFORE, None)
     if before is not None:
         record("deleted", instance, before=_visible_values(sender, before))
+        record_change("deleted", instance)
 
 
 def _state(model: type[Model], pk: Any, locked: bool = False) -> dict[str, Any] | None:

@@ -15,6 +15,9 @@ from django.utils import timezone
 from metrics.audit.record import record
 from metrics.devices.csv_cells import COLUMNS, encode_header, encode_row
 from metrics.devices.csv_table import DeviceTable
+from metrics.events.event import EventData
+from metrics.events.model_changes import device_event
+from metrics.events.outbox import record_events
 from metrics.models import Device, DeviceGroup, Revision
 from rest.caller import Caller
 from rest.csv_text import STANDARD, CsvDialect
@@ -139,6 +142,7 @@ def _import_batch(
         .prefetch_related("groups")
     }
     changed: list[Device] = []
+    events: list[EventData] = []
     memberships: list[tuple[Device, tuple[str, ...], tuple[str, ...]]] = []  # device, its groups before and after
     for line, values in rows:
         device = existing.get(values["device_id"])
@@ -156,10 +160,12 @@ def _import_batch(
             fields.append("groups")
         if fields or is_new:
             result.add_change(line, device.device_id, fields, is_new)
+            events.append(device_event("created" if is_new else "changed", device, sorted(fields)))
         else:
             result.unchanged += 1
     if not result.dry_run:
         _store(changed, memberships, groups)
+        record_events(events)
 
 
 def _store(

@@ -12,6 +12,8 @@ class EventData(msgspec.Struct, frozen=True, kw_only=True):
 
     type: ClassVar[str] = ""
     channel: ClassVar[str | None] = None  # of /ws/live; None: only the event bus carries it
+    # Whether callers limited to some devices may see it, if it concerns no single device and no single user.
+    everyone: ClassVar[bool] = False
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -48,3 +50,9 @@ def channel_of(event_type: str) -> str | None:
     """Return the channel of /ws/live that carries events of a type; None for an unknown type."""
     definition = _definitions.get(event_type)
     return None if definition is None else definition.channel
+
+
+def seen_by_everyone(event_type: str) -> bool:
+    """Return whether callers limited to some devices may see events of a type that have no device and no owner."""
+    definition = _definitions.get(event_type)
+    return definition is not None and definition.everyone

@@ -3,13 +3,15 @@
 import os
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 from django.db import connection
 
 from metrics.events.event import EventData
+from metrics.storage.connection import Connection
 
 _INSERT = """
 INSERT INTO metrics_event (event_id, type, subject, device_id, owner_id, time, data)
@@ -33,20 +35,27 @@ def record_events(events: Iterable[EventData]) -> None:
         return
     if not connection.in_atomic_block:
         raise OutsideTransaction(f"{rows[0].type} must be recorded in the transaction of its change")
-    now = datetime.now(UTC)
     with connection.cursor() as cursor:
-        cursor.execute(
-            _INSERT,
-            (
-                [new_event_id() for _ in rows],
-                [event.type for event in rows],
-                [event.subject for event in rows],
-                [event.visible_device for event in rows],
-                [event.owner for event in rows],
-                [now] * len(rows),
-                [msgspec.json.encode(event).decode() for event in rows],
-            ),
-        )
+        cursor.execute(_INSERT, _columns(rows))
+
+
+def write_events(connection: Connection, events: Sequence[EventData]) -> None:
+    """Write events in the current transaction of a storage connection, in one statement."""
+    connection.execute(_INSERT, _columns(events))
+
+
+def _columns(events: Sequence[EventData]) -> tuple[list[Any], ...]:
+    """Return the parameters of _INSERT."""
+    now = datetime.now(UTC)
+    return (
+        [new_event_id() for _ in events],
+        [event.type for event in events],
+        [event.subject for event in events],
+        [event.visible_device for event in events],
+        [event.owner for event in events],
+        [now] * len(events),
+        [msgspec.json.encode(event).decode() for event in events],
+    )
 
 
 def new_event_id() -> uuid.UUID:

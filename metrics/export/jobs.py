@@ -22,8 +22,10 @@ from django.utils import timezone
 
 from metrics.audit.record import record
 from metrics.error_responses import EXPECTED_ERRORS
+from metrics.events.definitions import JobCreated, JobFailed, JobFinished, JobProgressed
 from metrics.export import job_files
 from metrics.export.formats import ExportFormat, export_format
+from metrics.export.job_events import record_job_event
 from metrics.export.read_pieces import START, ExportPosition, PieceReader
 from metrics.models import Device, ExportJob, ExportStatus
 from metrics.query.execute import resolve_series
@@ -68,6 +70,7 @@ def create_job(owner: str, query: Query, format_name: str, dialect: CsvDialect =
     with transaction.atomic():
         job = ExportJob.objects.create(owner=owner, question=stored, format=format_name)
         record("ordered", job, after={"format": format_name, **stored})
+        record_job_event(JobCreated, job)
     return job
 
 
@@ -110,11 +113,12 @@ def cancel_job(job: ExportJob) -> bool:
         cancelled = ExportJob.objects.filter(pk=job.pk, status__in=_UNFINISHED).update(
             status=ExportStatus.CANCELLED, finished_at=now, expires_at=now + FILE_RETENTION, bytes=0, files=[]
         )
+        job.refresh_from_db()
         if cancelled:
             record("cancelled", job)
+            record_job_event(JobFinished, job)
     if cancelled:
         job_files.delete_files(job.export_id)
-    job.refresh_from_db()
     return bool(cancelled)
 
 
@@ -144,6 +148,7 @@ def claim_job() -> ExportJob | None:
         job.started_at = job.started_at or now
         job.attempt += 1
         job.save(update_fields=["status", "lease_until", "started_at", "attempt"])
+        record_job_event(JobProgressed, job)
     return job
 
 
@@ -163,7 +168,10 @@ def _run_job(job: ExportJob) -> None:
             raise _ExportFailed(f"its worker was killed {MAX_ATTEMPTS} times")
         files = _convert(job, _write_rows(job))
         size = sum(file_size for _, file_size in files)
-        _save(job, status=ExportStatus.DONE, progress=1.0, files=files, bytes=size, **_end_times())
+        with transaction.atomic():
+            _save(job, status=ExportStatus.DONE, progress=1.0, files=files, bytes=size, **_end_times())
+            job.status, job.progress = ExportStatus.DONE, 1.0
+            record_job_event(JobFinished, job)
         job_files.delete_files(job.export_id, keep=files)
     except _LeaseLost:
         current = ExportJob.objects.filter(pk=job.pk).first()
@@ -185,9 +193,11 @@ def _error_text(error: Exception) -> str:
 
 
 def _fail(job: ExportJob, detail: str) -> None:
-    ExportJob.objects.filter(pk=job.pk, status=ExportStatus.RUNNING, attempt=job.attempt).update(
-        status=ExportStatus.FAILED, detail=detail, bytes=0, files=[], **_end_times()
-    )
+    own = ExportJob.objects.filter(pk=job.pk, status=ExportStatus.RUNNING, attempt=job.attempt)
+    with transaction.atomic():
+        if own.update(status=ExportStatus.FAILED, detail=detail, bytes=0, files=[], **_end_times()):
+            job.status = ExportStatus.FAILED
+            record_job_event(JobFailed, job, detail=detail)
     job_files.delete_files(job.export_id)
 
 
@@ -236,15 +246,18 @@ def _position(job: ExportJob) -> ExportPosition:
 
 
 def _save_progress(job: ExportJob, files: list[job_files.FileSize]) -> None:
-    _save(
-        job,
-        files=files,
-        bytes=sum(size for _, size in files),
-        rows=job.rows,
-        place=job.place,
-        progress=job.progress * 0.99,  # 1 when the file can be downloaded
-        incomplete=sorted(set(job.incomplete)),
-    )
+    progress = job.progress * 0.99  # 1 when the file can be downloaded
+    with transaction.atomic():
+        _save(
+            job,
+            files=files,
+            bytes=sum(size for _, size in files),
+            rows=job.rows,
+            place=job.place,
+            progress=progress,
+            incomplete=sorted(set(job.incomplete)),
+        )
+        record_job_event(JobProgressed, job, progress)
 
 
 def _convert(job: ExportJob, files: list[job_files.FileSize]) -> list[job_files.FileSize]:

@@ -10,7 +10,7 @@ each REVISION_PERIOD, and uses no registry that is older than MAX_AGE.
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from psycopg.errors import ForeignKeyViolation
 
 from metrics.storage import series_ids, shards
-from metrics.storage.connection import read_connection, registry_connection
+from metrics.storage.connection import Connection, read_connection, registry_connection
 from metrics.storage.errors import StorageUnavailable
 from metrics.storage.format.codec import Kind
 from metrics.storage.merge.retention_policies import DEFAULT_RETENTION_DAYS
@@ -45,7 +45,7 @@ _FIND_DEVICES = "SELECT device_id, id FROM metrics_device WHERE device_id = ANY(
 _CREATE_DEVICES = """
 INSERT INTO metrics_device (device_id, name, created_at)
 SELECT device_id, '', now() FROM unnest(%s::text[]) AS new (device_id)
-ON CONFLICT (device_id) DO UPDATE SET name = metrics_device.name RETURNING device_id, id
+ON CONFLICT (device_id) DO UPDATE SET name = metrics_device.name RETURNING device_id, id, xmax::text = '0' AS is_new
 """
 _EXISTING_NAMES = """
 SELECT 'device_id', device_id FROM metrics_device WHERE device_id = ANY(%s)
@@ -172,7 +172,10 @@ class SeriesRegistry:
             self._devices.update(connection.execute(_FIND_DEVICES, (missing,)).fetchall())
         new = [device_id for device_id in missing if device_id not in self._devices]
         if new and settings.CREATE_ON_FIRST_SIGHT:  # ascending, so that two processes wait instead of deadlocking
-            self._devices.update(connection.execute(_CREATE_DEVICES, (new,)).fetchall())
+            with connection.transaction():
+                created = connection.execute(_CREATE_DEVICES, (new,)).fetchall()
+                creation_listener(connection, [device_id for device_id, _, is_new in created if is_new])
+            self._devices.update((device_id, number) for device_id, number, _ in created)
 
     def _add(self, kind: Kind, device_id: str, metric: str, series: int) -> None:
         rows_by_metric = self._rows[kind].setdefault(device_id, {})
@@ -218,6 +221,13 @@ def _find_series(connection: Any, pairs: list[tuple[int, str]], kind: Kind) -> d
     parameters = ([device for device, _ in pairs], [metric for _, metric in pairs], kind)
     return {(device, metric): number for device, metric, number in connection.execute(_FIND_SERIES, parameters)}
 
+
+def _ignore_creation(connection: Connection, device_ids: list[str]) -> None:
+    """Record nothing: the default outside of Django."""
+
+
+# Called in the transaction that creates devices at first sight; MetricsConfig sets the one that records events.
+creation_listener: Callable[[Connection, list[str]], None] = _ignore_creation
 
 _registry = SeriesRegistry()
 _required_revision = 0  # the last change of this process

@@ -10,15 +10,18 @@ import msgspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from django.contrib.auth import get_user_model
 from django.utils import timezone
 
 from metrics.devices import group_membership
 from metrics.export import job_files, jobs
+from metrics.export.job_events import NO_USER
 from metrics.export.parquet import arrow_header, convert_to_parquet, encode_arrow_batch
 from metrics.export.rows import ExportSeries
-from metrics.models import Device, DeviceGroup, ExportJob
+from metrics.models import Device, DeviceGroup, Event, ExportJob
 from metrics.storage.connection import connect
 from tests.conftest import ApiClient, person, with_token
+from tests.metrics.events.recorded import forget_events, recorded_events
 from tests.metrics.sample_day import END_TEXT, START_TEXT, merge_all, point_at, send_points
 from tests.metrics.test_export import damage, export, read_export, two_days
 
@@ -405,3 +408,47 @@ def test_download_of_devices_that_are_no_longer_visible_returns_410(points: ApiC
         response = caller.get(f"export/jobs/{export_id}/download")
         assert (response.status, "no longer see" in response.json["detail"]) == (410, True)
     assert download(points, export_id) == content
+
+
+def test_export_has_events_from_order_to_end_that_only_its_owner_sees(points, administrator):
+    forget_events()
+    export_id = create_export(administrator)
+    jobs.run_pending_jobs()
+    events = recorded_events("job.")
+    assert [(event[0], event[2]["status"], event[2]["progress"], event[2]["rows"]) for event in events] == [
+        ("job.created", "queued", 0.0, 0),
+        ("job.progressed", "running", 0.0, 0),
+        ("job.progressed", "running", 0.99, 500),
+        ("job.finished", "done", 1.0, 500),
+    ]
+    owner = get_user_model().objects.get(username="administrator").pk
+    assert {(event[1], event[2]["job_id"], event[2]["user_id"]) for event in events} == {
+        (f"job/{export_id}", export_id, owner)
+    }
+    assert set(Event.objects.filter(type__startswith="job.").values_list("owner_id", "device_id")) == {(owner, None)}
+
+
+def test_failed_and_cancelled_exports_end_with_an_event(points):
+    forget_events()
+    create_export(points, device_ids=["device_002"])
+    jobs.run_pending_jobs()
+    jobs.cancel_job(ExportJob.objects.get(export_id=create_export(points)))
+    events = recorded_events("job.")
+    assert [(event[0], event[2]["status"]) for event in events[-3:]] == [
+        ("job.failed", "failed"),
+        ("job.created", "queued"),
+        ("job.finished", "cancelled"),
+    ]
+    assert "no data in this range" in events[-3][2]["detail"]
+    assert set(Event.objects.filter(type__startswith="job.").values_list("owner_id", flat=True)) == {NO_USER}
+
+
+def test_progress_of_a_worker_that_lost_its_job_has_no_event(points):
+    export_id = create_export(points)
+    job = jobs.claim_job()
+    jobs.cancel_job(ExportJob.objects.get(export_id=export_id))
+    forget_events()
+    with pytest.raises(jobs._LeaseLost):
+        jobs._save_progress(job, [])
+    jobs._fail(job, "too late")
+    assert recorded_events() == []

@@ -142,6 +142,6 @@ def test_envelope_has_id_type_subject_time_and_data(connection: Connection) -> N
         "type": "device.created",
         "subject": "device/d/1",
         "time": envelope["time"],
-        "data": {"device_id": "d/1"},
+        "data": {"device_id": "d/1", "name": ""},
     }
     assert envelope["time"].endswith("Z")
