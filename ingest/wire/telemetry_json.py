@@ -43,6 +43,9 @@ class NumericPoint(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     value: float
 
 
+_ABSENT = msgspec.Raw()
+
+
 class _TypedPoint(msgspec.Struct, gc=False):
     """A number, boolean or text, optionally with unit, tags and metadata."""
 
@@ -50,8 +53,8 @@ class _TypedPoint(msgspec.Struct, gc=False):
     metric_name: str
     value: float | bool | str
     unit: str | UnsetType | None = UNSET
-    tags: dict[str, Any] | UnsetType | None = UNSET
-    metadata: dict[str, Any] | UnsetType | None = UNSET
+    tags: msgspec.Raw = _ABSENT  # decoded once for all points of a request that have the same tags
+    metadata: msgspec.Raw = _ABSENT
 
 
 P = TypeVar("P")
@@ -67,6 +70,7 @@ _SINGLE = (msgspec.json.Decoder(NumericPoint), msgspec.json.Decoder(_TypedPoint)
 _BATCH = (msgspec.json.Decoder(_Body[NumericPoint]), msgspec.json.Decoder(_Body[_TypedPoint]))
 _BULK = (msgspec.json.Decoder(dict[str, list[NumericPoint]]), msgspec.json.Decoder(dict[str, list[_TypedPoint]]))
 # Raised by the fast path at the first unusual point.
+_OBJECT = msgspec.json.Decoder(dict[str, Any] | None)
 FAST_PATH_ERRORS = (msgspec.DecodeError, ValueError, RecursionError)
 
 
@@ -105,28 +109,11 @@ def _check_names(body: bytes, texts: int) -> None:
         raise ValueError
 
 
-def _texts_of(points: list[Any]) -> int:
-    """Return the number of texts of decoded points, names included."""
-    texts = POINT_TEXTS * len(points)
-    if points and type(points[0]) is _TypedPoint:
-        for point in points:
-            texts += type(point.value) is str
-            if point.unit is not UNSET:
-                texts += 1 + (point.unit is not None)
-            if point.tags is not UNSET:
-                texts += 1 + texts_in(point.tags)
-            if point.metadata is not UNSET:
-                texts += 1 + texts_in(point.metadata)
-    return texts
-
-
 def decode_single(body: bytes, device_id: str) -> Batch:
     """Decode `{"timestamp", "metric_name", "value", …}`. Raises RequestRejected."""
     for decoder in _SINGLE:
         with contextlib.suppress(*FAST_PATH_ERRORS):
-            points = [decoder.decode(body)]
-            _check_names(body, _texts_of(points))
-            return _fast_batch(points, [Group(device_id, 0, 1)])
+            return _fast_batch(body, [decoder.decode(body)], [Group(device_id, 0, 1)], 0)
     return _slow_batch([(device_id, [parse_document(body)])])
 
 
@@ -139,11 +126,11 @@ def decode_batch(body: bytes, device_id: str, max_size: int) -> Batch:
         with contextlib.suppress(*FAST_PATH_ERRORS):
             request = decoder.decode(body)
             options = [option for option in (request.batch_id, request.compression) if option is not UNSET]
-            _check_names(body, 1 + _texts_of(request.data_points) + sum(1 + texts_in(option) for option in options))
+            texts = 1 + sum(1 + texts_in(option) for option in options)
             compression = None if request.compression is UNSET else request.compression
             if not 0 < len(request.data_points) <= MAX_BATCH_POINTS or compression not in COMPRESSIONS:
                 break
-            batch = _fast_batch(request.data_points, [Group(device_id, 0, len(request.data_points))])
+            batch = _fast_batch(body, request.data_points, [Group(device_id, 0, len(request.data_points))], texts)
             batch.batch_id = _batch_id(None if request.batch_id is UNSET else request.batch_id)
             return batch
     document = _object(parse_document(body))
@@ -169,8 +156,7 @@ def decode_bulk(body: bytes) -> Batch:
             devices = decoder.decode(body)
             if not devices or not all(devices.values()):
                 break
-            _check_names(body, len(devices) + sum(map(_texts_of, devices.values())))
-            return _fast_bulk(devices)
+            return _fast_bulk(body, devices)
     document = _object(parse_document(body))
     if not document:
         raise invalid_field("device_id", "no devices: an object of device ids and arrays of points is accepted", 422)
@@ -183,7 +169,7 @@ def decode_bulk(body: bytes) -> Batch:
     return batch
 
 
-def _fast_bulk(devices: dict[str, list[Any]]) -> Batch:
+def _fast_bulk(body: bytes, devices: dict[str, list[Any]]) -> Batch:
     points: list[Any] = []
     groups = []
     for device_id, device_points in devices.items():
@@ -191,14 +177,16 @@ def _fast_bulk(devices: dict[str, list[Any]]) -> Batch:
         points += device_points
     if len(points) > MAX_BULK_POINTS:
         raise InvalidPoint("device_id", "too many points")
-    return _fast_batch(points, groups)
+    return _fast_batch(body, points, groups, len(devices))
 
 
-def _fast_batch(points: list[Any], groups: list[Group]) -> Batch:
+def _fast_batch(body: bytes, points: list[Any], groups: list[Group], texts: int) -> Batch:
     """Return the columns of valid points. Raises ValueError if a point has to be validated by itself.
 
-    Names are not validated here: the pipeline validates the names of new series.
+    `texts` is the number of texts of the body outside of the points. Names of devices and metrics are not validated
+    here: the pipeline validates those of new series.
     """
+    texts += POINT_TEXTS * len(points)
     times = parse_times([point.timestamp for point in points])
     values: Any = [point.value for point in points]
     is_typed = type(points[0]) is _TypedPoint
@@ -210,20 +198,48 @@ def _fast_batch(points: list[Any], groups: list[Group]) -> Batch:
     else:
         for value in values:
             check_value(value)
+        texts += list(map(type, values)).count(str)
     batch = Batch(groups, [point.metric_name for point in points], times, values)
     if is_typed:
-        contexts = Contexts()
-        indices = []
-        for point in points:
-            unit = None if point.unit is UNSET else point.unit
-            tags = None if point.tags is UNSET else point.tags
-            metadata = None if point.metadata is UNSET else point.metadata
-            indices.append(contexts.add(check_unit(unit), tags, metadata))
-            if tags or metadata:
-                check_json(tags, "tags")
-                check_json(metadata, "metadata")
+        contexts, indices, texts_of_contexts = _read_contexts(points)
+        texts += texts_of_contexts
         batch.contexts, batch.dictionary = contexts.column(indices), contexts.entries
+    _check_names(body, texts)
     return batch
+
+
+def _read_contexts(points: list[_TypedPoint]) -> tuple[Contexts, list[int], int]:
+    """Return the distinct contexts, the index of each point's context, and the number of texts in all of them.
+
+    Points of one request have few different contexts, so each is validated once.
+    """
+    contexts = Contexts()
+    known: dict[Any, tuple[int, int]] = {}  # index and number of texts by unit, or by unit, tags and metadata
+    indices, texts = [], 0
+    for point in points:
+        unit, tags, metadata = point.unit, b"", b""
+        key: Any = unit
+        if point.tags is not _ABSENT or point.metadata is not _ABSENT:
+            tags, metadata = bytes(point.tags), bytes(point.metadata)
+            key = unit, tags, metadata
+        context = known.get(key)
+        if context is None:
+            context = known[key] = _add_context(contexts, unit, tags, metadata)
+        indices.append(context[0])
+        texts += context[1]
+    return contexts, indices, texts
+
+
+def _add_context(contexts: Contexts, unit: str | UnsetType | None, tags: bytes, metadata: bytes) -> tuple[int, int]:
+    """Add a valid context; return its index and the number of texts in it. Raises InvalidPoint and DecodeError."""
+    objects: list[dict[str, Any] | None] = []
+    texts = 0 if unit is UNSET else 1 + texts_in(unit)
+    for name, field in (("tags", tags), ("metadata", metadata)):
+        decoded = _OBJECT.decode(field) if field else None
+        check_json(decoded, name)
+        texts += 1 + texts_in(decoded) if field else 0
+        objects.append(decoded)
+    return contexts.add(check_unit(None if unit is UNSET else unit), *objects), texts
 
 
 def _slow_batch(devices: list[tuple[str, Any]], name_devices: bool = False) -> Batch:

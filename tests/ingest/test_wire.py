@@ -104,6 +104,45 @@ def test_fast_path_and_slow_path_agree_on_bulk(devices):
         assert fast_result == slow_result
 
 
+VALID_CONTEXTS = (
+    "",
+    ', "unit": "%"',
+    ', "unit": null, "tags": null',
+    ', "unit": "%", "tags": {"room": "a"}',
+    ', "unit": "%", "tags": { "room": "a" }',
+    ', "tags": {}, "metadata": {"n": [1, null, "b"]}',
+)
+INVALID_CONTEXTS = (
+    ', "unit": "' + "m" * 65 + '"',
+    ', "tags": {"room": "a", "room": "a"}',
+    ', "tags": {"room": "a"}, "tags": {"room": "a"}',
+    ', "tags": ["room"]',
+    ', "metadata": {"n": 9007199254740993}',
+)
+
+
+def batch_of_contexts(contexts: list[str]) -> bytes:
+    rows = [f'{{"timestamp": "2026-01-31T12:00:00Z", "metric_name": "t", "value": 1{context}}}' for context in contexts]
+    return f'{{"data_points": [{", ".join(rows)}]}}'.encode()
+
+
+@given(st.lists(st.sampled_from(VALID_CONTEXTS + INVALID_CONTEXTS), min_size=1, max_size=6))
+def test_fast_path_and_slow_path_agree_on_repeated_contexts(contexts):
+    body = batch_of_contexts(contexts)
+    with pytest.MonkeyPatch.context() as patch:
+        fast_result = decode_result(telemetry_json.decode_batch, body, "d", LIMIT)
+        select_path(patch, off=True)
+        assert fast_result == decode_result(telemetry_json.decode_batch, body, "d", LIMIT)
+
+
+@given(st.lists(st.sampled_from(VALID_CONTEXTS), min_size=1, max_size=6))
+def test_batch_of_valid_contexts_takes_the_fast_path(contexts):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(telemetry_json, "parse_document", pytest.fail)
+        batch = telemetry_json.decode_batch(batch_of_contexts(contexts), "d", LIMIT)
+    assert len(batch_content(batch)) == len(contexts)
+
+
 @given(st.binary(max_size=200))
 def test_decoders_survive_any_bytes(body):
     for decode, arguments in (
