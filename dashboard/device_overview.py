@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from dashboard.device_state import LATE, NEVER_SEEN, OFFLINE, ONLINE, DeviceState, StateLimits
+from metrics.devices.device_state import LATE, NEVER_SEEN, OFFLINE, ONLINE, DeviceState, StateLimits
 from metrics.models import Device
 from metrics.query import latest
 from metrics.query.latest import Point

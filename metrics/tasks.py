@@ -2,7 +2,8 @@
 
 from celery import shared_task
 
-from metrics.devices import delete_device
+from metrics.devices import delete_device, state_changes
+from metrics.events.trim import trim_events
 from metrics.export import jobs
 from metrics.models import IdempotentAnswer
 from metrics.statistics import request_history
@@ -60,6 +61,20 @@ def remove_deleted() -> int:
     """Delete the stored points of deleted devices. Returns the number of days processed."""
     with read_connection() as connection:
         return delete_device.run_deletions(connection)
+
+
+@shared_task
+def record_device_states() -> int:
+    """Record the devices that fell silent or came back as events. Returns the number of devices."""
+    with read_connection() as connection:
+        return state_changes.record_state_changes(connection)
+
+
+@shared_task
+def delete_read_events() -> int:
+    """Delete events that every target of the event bus has passed. Returns the number of events."""
+    with read_connection() as connection:
+        return trim_events(connection)
 
 
 @shared_task

@@ -217,6 +217,12 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 60.0,
         "options": {"expires": 60},
     },
+    "record silent devices": {
+        "task": "metrics.tasks.record_device_states",
+        "schedule": 10.0,
+        "options": {"expires": 10},
+    },
+    "delete read events": {"task": "metrics.tasks.delete_read_events", "schedule": 60.0, "options": {"expires": 60}},
     "run export jobs": {"task": "metrics.tasks.make_exports", "schedule": 2.0, "options": {"expires": 5}},
     "delete expired exports": {
         "task": "metrics.tasks.drop_expired_exports",

@@ -17,9 +17,9 @@ from alerts.api import examples as alert_examples
 from alerts.api.alert_serializers import AlertSerializer, visible_alerts
 from alerts.api.evaluation_metrics import METRICS_EXAMPLE, EvaluationMetricsSerializer, evaluation_metrics
 from dashboard.device_overview import DeviceRow
-from dashboard.device_state import STATE_NAMES, count_states, ranks_of
 from dashboard.views.overview import MAX_ROWS, summarize_devices
 from ingest.models import Rejected
+from metrics.devices.device_state import STATE_NAMES, count_states, ranks_of
 from metrics.models import Device, Head, MetricDefinition, Series
 from metrics.query.last_seen import cached_last_seen
 from metrics.statistics import request_history

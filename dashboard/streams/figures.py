@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import msgspec
 from channels.db import database_sync_to_async
 
-from dashboard.device_state import STATE_NAMES, count_states, ranks_of
 from dashboard.open_alert_counts import MAX_COUNT, OpenAlertCounts
+from metrics.devices.device_state import STATE_NAMES, count_states, ranks_of
 from metrics.error_responses import EXPECTED_ERRORS
 from metrics.query.last_seen import LastSeenColumns, last_seen_since
 from metrics.statistics import request_history

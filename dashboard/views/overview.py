@@ -16,11 +16,11 @@ from alerts.silenced_alerts import MAX_COUNTED, count_silenced
 from alerts.silences import list_active
 from alerts.visibility import visible_silences
 from dashboard.device_overview import DeviceRow, DeviceSummary, device_rows, importance, worst_first
-from dashboard.device_state import ONLINE, count_states, ranks_of
 from dashboard.open_alert_counts import OpenAlertCounts
 from dashboard.views.devices import site_url
 from dashboard.views.inbox import worst_rows
 from metrics.alert_summary import registered_summary
+from metrics.devices.device_state import ONLINE, count_states, ranks_of
 from metrics.models import Device
 from metrics.query.last_seen import LastSeenColumns, cached_last_seen
 from metrics.storage.errors import StorageUnavailable

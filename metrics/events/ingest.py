@@ -7,5 +7,4 @@ from metrics.storage.connection import Connection
 
 def record_created_devices(connection: Connection, device_ids: list[str]) -> None:
     """Record new devices in the transaction that creates them."""
-    if device_ids:
-        write_events(connection, [DeviceCreated(device_id=device_id) for device_id in sorted(device_ids)])
+    write_events(connection, [DeviceCreated(device_id=device_id) for device_id in sorted(device_ids)])

@@ -41,7 +41,8 @@ def record_events(events: Iterable[EventData]) -> None:
 
 def write_events(connection: Connection, events: Sequence[EventData]) -> None:
     """Write events in the current transaction of a storage connection, in one statement."""
-    connection.execute(_INSERT, _columns(events))
+    if events:
+        connection.execute(_INSERT, _columns(events))
 
 
 def _columns(events: Sequence[EventData]) -> tuple[list[Any], ...]:

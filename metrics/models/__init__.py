@@ -4,7 +4,7 @@ from metrics.models.audit import Audited, AuditEntry, AuditHead
 from metrics.models.definitions import LONGEST_RETENTION_DAYS, DataType, MetricDefinition, MetricType, new_metric_id
 from metrics.models.deletions import Deletion, DeletionStatus, new_deletion_id
 from metrics.models.devices import Device, DeviceGroup, Lane, Series
-from metrics.models.events import Event, EventCursor
+from metrics.models.events import Event, EventCursor, SilentDevice
 from metrics.models.exports import ExportJob, ExportStatus, new_export_id
 from metrics.models.idempotency import IdempotentAnswer
 from metrics.models.revision import Announced, Revision
@@ -59,6 +59,7 @@ __all__ = [
     "Revision",
     "Rollup",
     "Series",
+    "SilentDevice",
     "Young",
     "new_deletion_id",
     "new_export_id",

@@ -58,3 +58,13 @@ class EventCursor(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class SilentDevice(models.Model):
+    """A device whose silence is recorded as an event. Without a foreign key: the device may be deleted meanwhile."""
+
+    device_id = models.BigIntegerField(primary_key=True, help_text="Primary key of the device.")
+    last_seen = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return str(self.device_id)

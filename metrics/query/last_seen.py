@@ -108,7 +108,7 @@ def _refresh() -> LastSeenColumns:
     global _cache
     started = time.monotonic()
     with dedicated_connection() as connection:
-        columns = _read_columns(connection)
+        columns = read_last_seen(connection)
     _cache = _Cache(columns, started, time.monotonic() - started)
     return columns
 
@@ -119,7 +119,8 @@ def clear_cache() -> None:
     _cache = None
 
 
-def _read_columns(connection: Connection) -> LastSeenColumns:
+def read_last_seen(connection: Connection) -> LastSeenColumns:
+    """Read the last-seen times of all devices, which takes seconds for a million series."""
     read_at = datetime.now(UTC)
     devices = _copy_pairs(connection, "SELECT id, coalesce(expected_interval, 0)::int8 FROM metrics_device ORDER BY id")
     series = _copy_pairs(connection, "SELECT id, device_id FROM metrics_series ORDER BY id")

@@ -3,6 +3,7 @@
 from metrics.storage.connection import Connection
 
 _UNMERGED, _DAY, _JOURNAL, _COUNT_REBUILD, _EVALUATION = 7201, 7202, 7203, 7204, 7205  # lock classes
+_DEVICE_STATES = 7206
 
 _TERMINATE_IDLE = """
 SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_stat_activity USING (pid)
@@ -24,6 +25,11 @@ def lock_day(connection: Connection, bucket: int, day: int) -> bool:
 def lock_journal(connection: Connection, shard: int) -> bool:
     """Lock the packing of a shard's journal; False if another session holds the lock."""
     return _try_lock(connection, _JOURNAL, shard)
+
+
+def lock_device_states(connection: Connection) -> bool:
+    """Lock the recording of silent devices; False if another session holds the lock."""
+    return _try_lock(connection, _DEVICE_STATES, 0)
 
 
 def lock_count_rebuild(connection: Connection, shard: int, count_range: int) -> bool:

@@ -24,6 +24,7 @@ from alerts.models import (
 from alerts.models.alerts import AlertQuerySet
 from alerts.notifications import channel_lifecycle, grouping, incidents, retry_queue
 from alerts.notifications.sender import Sender
+from metrics.storage.connection import close_pools
 from tests.alerts.factories import build_alert, create_alerts, create_devices, create_notifying_rule, create_webhook
 from tests.alerts.receivers import ReceivedRequest, Reply, WebhookReceiver, run_receiver
 
@@ -408,6 +409,7 @@ def test_sender_recovers_from_a_lost_database_connection(receiver: WebhookReceiv
         time.sleep(0.05)
     stopping.set()
     thread.join(10)
+    close_pools()  # later tests must not get the lost connections
     assert notice_statuses() == ["sent"]
 
 

@@ -15,12 +15,12 @@ from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard.device_state import LATE, NEVER_SEEN, OFFLINE, ONLINE, StateLimits, count_states, ranks_of
 from ingest.rejected.inbox import rejected_inbox
 from ingest.tasks import collect_host
 from ingest.wire.batch import RequestRejected
 from ingest.wire.event import decode_events
 from metrics import tasks
+from metrics.devices.device_state import LATE, NEVER_SEEN, OFFLINE, ONLINE, StateLimits, count_states, ranks_of
 from metrics.models import Activity, Device, DeviceGroup, MetricDefinition
 from metrics.query import last_seen
 from metrics.storage import series_registry

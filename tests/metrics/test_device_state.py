@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dashboard.device_state import LATE, NEVER_SEEN, OFFLINE, ONLINE, StateLimits
+from metrics.devices.device_state import LATE, NEVER_SEEN, OFFLINE, ONLINE, StateLimits
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 

@@ -58,9 +58,14 @@ def ranks_of(fleet: LastSeenColumns) -> Ints:
     age = fleet.read_at.timestamp() - fleet.times / 1e6
     has_interval = fleet.intervals > 0
     late = age > np.where(has_interval, fleet.intervals * LATE_INTERVALS, DEFAULT_OFFLINE_SECONDS)
-    offline = age > np.where(has_interval, fleet.intervals * OFFLINE_INTERVALS, DEFAULT_OFFLINE_SECONDS)
+    offline = age > offline_limits(fleet.intervals)
     conditions = [fleet.times == 0, offline, late]
     return np.select(conditions, [NEVER_SEEN.rank, OFFLINE.rank, LATE.rank], ONLINE.rank).astype(np.int64)
+
+
+def offline_limits(intervals: Ints) -> Ints:
+    """Return after how many seconds without data devices with these expected intervals are offline."""
+    return np.where(intervals > 0, intervals * OFFLINE_INTERVALS, DEFAULT_OFFLINE_SECONDS).astype(np.int64)
 
 
 def count_states(ranks: Ints) -> dict[DeviceState, int]:
