@@ -87,7 +87,7 @@ class RecordingDefinitions:
             if created:
                 self._created.add(name)
                 self.notes[name] = f"metric {name} is defined: {definition.data_type}, retention {days} days"
-        self._kinds[name] = series_registry.KIND_OF_TYPE[definition.data_type]
+        self._kinds[name] = series_registry.kind_of_type(name, definition.data_type)
         self._days[name] = definition.retention_days
         if needed <= definition.retention_days:
             return

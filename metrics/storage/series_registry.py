@@ -8,6 +8,7 @@ deleted). The process that commits a change uses no older registry afterwards; e
 each REVISION_PERIOD, and uses no registry that is older than MAX_AGE.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -26,6 +27,8 @@ from metrics.storage.format.codec import Kind
 from metrics.storage.merge.retention_policies import DEFAULT_RETENTION_DAYS
 from metrics.storage.units import DAY
 from metrics.storage.write.other_kinds import record_new_kinds
+
+log = logging.getLogger(__name__)
 
 DeviceSpans = Sequence[tuple[str, int, int]]  # device_id, index of its first point, index after its last
 MAX_LAYOUTS = 256  # a layout takes a few kilobytes
@@ -297,13 +300,29 @@ def reset_registry() -> None:
     _registry, _required_revision, _refreshed_at, _failure = SeriesRegistry(), 0, float("-inf"), None
 
 
+def kind_of_type(metric: str, data_type: str) -> Kind:
+    """Return the kind of a metric's values: numeric if the stored data type is unknown, as without a definition.
+
+    The API accepts known types only, but a newer version or an SQL statement can have written another. It must not stop
+    ingestion of all metrics.
+    """
+    kind = KIND_OF_TYPE.get(data_type)
+    if kind is None:
+        log.error(
+            "metric %s has the unknown data type %r: its values are read as numeric; known types are %s",
+            metric, data_type, ", ".join(KIND_OF_TYPE),
+        )  # fmt: skip
+        return DEFAULT_DEFINITION.kind
+    return kind
+
+
 def _read_definitions(connection: Any) -> dict[str, IngestDefinition]:
     rows = connection.execute(
         "SELECT name, data_type, min_value, max_value, retention_days, unit FROM metrics_metricdefinition"
     )
     return {
         name: IngestDefinition(
-            KIND_OF_TYPE[data_type],
+            kind_of_type(name, data_type),
             -np.inf if low is None else low,
             np.inf if high is None else high,
             days * DAY,

@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from django.db import connection
 
 from metrics.models import MetricDefinition
 from metrics.storage import series_registry
@@ -172,3 +173,16 @@ def test_reading_needs_read_scope_and_changes_need_admin(
 
 def test_created_by_is_the_name_of_the_person(administrator: ApiClient):
     assert administrator.post("metrics", BATTERY).json["created_by"] == "administrator"
+
+
+def test_unknown_data_type_in_the_database_leaves_ingestion_running(battery: ApiClient):
+    MetricDefinition.objects.filter(name="battery_level").update(data_type="decimal")
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE metrics_revision SET number = number + 1")
+    series_registry.refresh_registry()
+    points = [point("battery_level", 55.0), point("other", 1.0), point("battery_level", "full")]
+    receipt = battery.post("devices/d/telemetry/batch", {"data_points": points}).json
+    assert receipt["ingested_count"] == 2
+    assert [error["index"] for error in receipt["errors"]] == [2]
+    definition = battery.get("metrics/battery_level")
+    assert (definition.status, definition.json["data_type"]) == (200, "decimal")
