@@ -1,8 +1,39 @@
-"""WebSocket routes."""
+"""Routes of live streams: WebSockets under `/ws/`, and the same streams as server-sent events under `/sse/`."""
 
-from django.urls import path
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from channels.auth import AuthMiddlewareStack
 
 from dashboard.consumers import LiveConsumer
 from dashboard.live_subscription import LIVE_PATH
+from dashboard.streams import websocket
+from dashboard.streams.session import StreamSession
+from dashboard.streams.telemetry_consumer import TelemetrySession
 
-websocket_urlpatterns = [path(LIVE_PATH, LiveConsumer.as_asgi())]
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+# The first group of a pattern is the path of the session.
+_ROUTES: tuple[tuple[re.Pattern[str], type[StreamSession]], ...] = (
+    (re.compile(r"/(?:ws|sse)/telemetry/([^/]+)"), TelemetrySession),
+)
+_live = AuthMiddlewareStack(LiveConsumer.as_asgi())
+
+
+def find_stream(path: str) -> tuple[type[StreamSession] | None, str]:
+    """Return the kind of stream at a path, None if there is none, and the path of its session."""
+    for pattern, session_class in _ROUTES:
+        if match := pattern.fullmatch(path):
+            return session_class, match.group(1) if match.groups() else ""
+    return None, ""
+
+
+async def websockets(scope: Scope, receive: Receive, send: Send) -> None:
+    """ASGI application of all WebSockets."""
+    if scope["path"] == f"/{LIVE_PATH}":
+        await _live(scope, receive, send)
+        return
+    await websocket.serve(scope, receive, send, *find_stream(scope["path"]))

@@ -85,6 +85,7 @@ _PATH: dict[str, tuple[str, dict[str, Any], Any]] = {  # path parameter: (descri
     "number": ("Number of the row.", {"minimum": 1}, 7),
     "snapshot_id": ("Snapshot ID.", {}, "snap_0123456789abcdef0123"),
     "export_id": ("Export ID.", {}, "exp_0123456789abcdef0123"),
+    "subscription_id": ("Subscription ID.", {}, "sub_dGVsZW1ldHJ5LWxpdmUtMDEy"),
     "rule_id": ("Alert rule ID.", {}, "rule_0123456789abcdef"),
     "version": ("Version number.", {"minimum": 1}, 1),
     "alert_id": ("Alert ID.", {}, "alt_0123456789abcdef"),

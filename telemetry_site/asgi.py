@@ -1,4 +1,4 @@
-"""The ASGI application of the web process: fast lane, Django and WebSockets."""
+"""The ASGI application of the web process: fast lane, live streams and Django."""
 
 # ruff: noqa: E402 - Django must be set up before modules with models are imported
 
@@ -11,15 +11,15 @@ from django.conf import settings
 
 django.setup(set_prefix=False)
 
-from channels.auth import AuthMiddlewareStack
-from channels.routing import ProtocolTypeRouter, URLRouter
+from channels.routing import ProtocolTypeRouter
 
-from dashboard.routing import websocket_urlpatterns
+from dashboard.routing import websockets
 from ingest.fast_lane import FastLane
 from telemetry_site.django_application import django_application
 from telemetry_site.lifespan import Lifespan
 from telemetry_site.middleware.concurrency import ConcurrencyLimit
 from telemetry_site.middleware.cors import CORS
+from telemetry_site.middleware.event_streams import EventStreams
 from telemetry_site.middleware.ip_rate_limit import IPRateLimit
 from telemetry_site.middleware.request_id import RequestIdMiddleware
 from telemetry_site.middleware.revision import RequiredRevision
@@ -29,13 +29,15 @@ from telemetry_site.middleware.websocket_count import WebSocketCount
 
 http_application = FastLane(
     RequestIdMiddleware(
-        IPRateLimit(RequiredRevision(RoutingPath(SizeAndTimeoutLimits(ConcurrencyLimit(django_application())))))
+        IPRateLimit(
+            EventStreams(RequiredRevision(RoutingPath(SizeAndTimeoutLimits(ConcurrencyLimit(django_application())))))
+        )
     )
 )
 application = ProtocolTypeRouter(
     {
         "http": CORS(http_application, settings.CORS_ORIGINS) if settings.CORS_ORIGINS else http_application,
-        "websocket": WebSocketCount(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
+        "websocket": WebSocketCount(websockets),
         "lifespan": Lifespan(),
     }
 )

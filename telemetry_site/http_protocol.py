@@ -6,6 +6,7 @@ uvicorn has no limits on the size of headers, on the time in which a request arr
 import asyncio
 import logging
 from asyncio.events import TimerHandle
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -33,6 +34,7 @@ SLOW_DISCARD_TIMEOUT = 1.0  # seconds, for clients that are refused because they
 PAUSE = 1.0  # seconds until a request that the server does not read itself is checked again
 SLOW_STATUSES = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
 RETRY_AFTER = b"5"  # seconds
+ON_SHUTDOWN = "telemetry.on_shutdown"  # key of a scope: the function that ends its response when the server stops
 
 
 class _Refused(Exception):
@@ -74,7 +76,15 @@ class HttpProtocol(HttpToolsProtocol):
 
     def handle_websocket_upgrade(self) -> None:
         self._timer.cancel()
+        self.transport = self._socket  # the other transport would keep this object in memory
         super().handle_websocket_upgrade()
+
+    def shutdown(self) -> None:
+        """Let a response that does not end by itself end with a reason, and close the connection after it."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            end: Callable[[], None] = self.cycle.scope.get(ON_SHUTDOWN, _do_nothing)  # type: ignore[assignment]
+            end()
+        super().shutdown()
 
     def _has_too_many_connections(self) -> bool:
         limit = settings.CONNECTIONS_PER_ADDRESS
@@ -204,6 +214,8 @@ class HttpProtocol(HttpToolsProtocol):
         """
         if self._discarded is None and (self.cycle is None or not self.cycle.more_body):
             self._socket.close()
+            if self._socket.get_write_buffer_size():  # a client that does not read must not hold the connection
+                self.loop.call_later(self._discard_timeout, self._socket.abort)
             return
         self._discarded = 0
         self._timer.cancel()
@@ -216,6 +228,10 @@ class HttpProtocol(HttpToolsProtocol):
         self._discarded += size
         if self._discarded > MAX_DISCARDED:
             self._socket.abort()
+
+
+def _do_nothing() -> None:
+    """Leave a response to end by itself."""
 
 
 def _too_large(url_size: int) -> tuple[HTTPStatus, str]:

@@ -239,6 +239,11 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 600.0,
         "options": {"expires": 600},
     },
+    "delete expired subscriptions": {
+        "task": "dashboard.tasks.delete_expired_subscriptions",
+        "schedule": 60.0,
+        "options": {"expires": 60},
+    },
     "detect patterns": {"task": "alerts.tasks.find_patterns", "schedule": 600.0, "options": {"expires": 600}},
 }
 EXPORTS_DIR = env.folder("TELEMETRY_EXPORTS_DIR", DATA_DIR / "exports")  # several machines need a shared folder

@@ -32,7 +32,9 @@ from metrics.storage.write.group_commit import stop_writer
 from rest import rate_limit
 from rest.caller import OPERATORS, Scope
 from telemetry_site import process_caches
+from telemetry_site.embedded import site_processes
 from telemetry_site.http_protocol import HttpProtocol
+from telemetry_site.websocket_protocol import WebSocketProtocol
 
 API = "/api/v1/telemetry"
 TERMINATE_OTHER_CONNECTIONS = """
@@ -176,7 +178,16 @@ def web_port(django_db_setup: None) -> Iterator[int]:
     from telemetry_site.asgi import application
 
     config = uvicorn.Config(
-        application, port=0, http=HttpProtocol, log_level="warning", lifespan="on", ws_max_size=65536
+        application,
+        port=0,
+        http=HttpProtocol,
+        ws=WebSocketProtocol,
+        log_level="warning",
+        lifespan="on",
+        ws_max_size=site_processes.MAX_WEBSOCKET_MESSAGE,
+        ws_per_message_deflate=False,
+        ws_ping_interval=site_processes.WEBSOCKET_PING_INTERVAL,
+        ws_ping_timeout=site_processes.WEBSOCKET_PING_TIMEOUT,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)

@@ -30,6 +30,7 @@ from ingest.authentication import find_caller_async, read_credential
 from metrics.required_revision import wait_until_current
 from rest import ip_rate_limit
 from rest.caller import Caller
+from rest.request_context import current
 
 Scope = dict[str, Any]
 Parameters = dict[str, list[str]]
@@ -61,12 +62,17 @@ async def authenticate(scope: Scope, ticket: str | None) -> tuple[Access, Caller
     """Return by what right a stream is opened, and the caller. Raises Refused, RateLimited and StorageUnavailable."""
     headers = dict(scope["headers"])
     await wait_until_current(headers)
-    ip_rate_limit.check(scope)
+    is_limited = scope["type"] == "websocket"  # other requests are limited by a middleware
+    if is_limited:
+        ip_rate_limit.check(scope)
     try:
         access, caller = await _authenticate(scope, headers, ticket)
     except Refused:
-        ip_rate_limit.count_invalid(scope)
+        if is_limited:
+            ip_rate_limit.count_invalid(scope)
         raise
+    if (visit := current.get()) is not None:
+        visit.caller = caller.name
     if not caller.may_read(caller.device_id):
         raise Refused(MAY_NOT_READ)
     return access, caller

@@ -3,64 +3,14 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
-from metrics.storage.units import to_datetime
+from metrics.streams.encoding import Value
 
 MAX_VALUES = 2_000  # per frame
 _encode = msgspec.json.Encoder().encode
-
-
-class SeriesValue(Protocol):
-    """A value of a series as feeds deliver it; `timestamp` is in µs since 1970."""
-
-    @property
-    def series_id(self) -> int: ...
-    @property
-    def device_id(self) -> str: ...
-    @property
-    def metric_name(self) -> str: ...
-    @property
-    def timestamp(self) -> int: ...
-    @property
-    def value(self) -> Any: ...
-    @property
-    def unit(self) -> str | None: ...
-    @property
-    def skipped(self) -> int: ...
-    @property
-    def late(self) -> bool: ...
-
-
-class Value(msgspec.Struct, omit_defaults=True):
-    """A value in a frame.
-
-    late     the value is older than one that was sent before
-    skipped  number of values of the series since its previous value in the stream, which were not sent
-    """
-
-    device_id: str
-    metric_name: str
-    timestamp: datetime
-    value: Any
-    unit: str | None
-    late: bool = False
-    skipped: int = 0
-
-
-def to_value(value: SeriesValue, skipped: int | None = None) -> Value:
-    """Return a value for a frame; `skipped` replaces the number of skipped values of the feed."""
-    return Value(
-        value.device_id,
-        value.metric_name,
-        to_datetime(value.timestamp),
-        value.value,
-        value.unit,
-        value.late,
-        value.skipped if skipped is None else skipped,
-    )
 
 
 class _Points(msgspec.Struct, tag_field="type", tag="points"):
@@ -83,7 +33,7 @@ class _Gap(msgspec.Struct, tag_field="type", tag="gap"):
     values: Sequence[Value]
 
 
-def points(values: Iterable[Value], position: str) -> Iterable[bytes]:
+def points(values: Iterable[Value], position: str | None) -> Iterable[bytes]:
     """Return the frames of new values; only the last has the position, since the others do not reach it."""
     for part, is_last in _parts(values):
         yield _encode(_Points(position if is_last else None, part))

@@ -6,7 +6,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from itertools import count
 
-from dashboard.streams import frames
+from dashboard.streams import frames, subscriptions
 from dashboard.streams.access import Access
 from dashboard.streams.authentication import Refused, in_thread
 from dashboard.streams.close_codes import (
@@ -15,6 +15,7 @@ from dashboard.streams.close_codes import (
     FAILED,
     MAY_NOT_READ,
     TOO_MANY_STREAMS,
+    UNKNOWN_SUBSCRIPTION,
     CloseReason,
 )
 from dashboard.streams.session import StreamSession
@@ -28,6 +29,8 @@ TICK = 1.0  # seconds
 # In ticks. Streams take turns, so that thousands of them do not send at the same moment.
 PING_PERIOD = 25
 RIGHTS_PERIOD = 30
+CANCEL_PERIOD = 2  # in which subscriptions that were cancelled in another process are noticed
+EXTENSION_PERIOD = int(subscriptions.EXTENSION_PERIOD.total_seconds())
 
 
 class OpenSessions:
@@ -38,6 +41,7 @@ class OpenSessions:
         self._owners: Counter[str] = Counter()
         self._numbers = count()
         self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._revision = -1
 
     def __len__(self) -> int:
@@ -56,7 +60,8 @@ class OpenSessions:
         self._sessions[session] = next(self._numbers)
         if self._task is None or self._task.done():
             self._revision = cached_registry().revision
-            self._task = asyncio.get_running_loop().create_task(self._run())
+            self._loop = asyncio.get_running_loop()
+            self._task = self._loop.create_task(self._run())
 
     def discard(self, session: StreamSession) -> None:
         if self._sessions.pop(session, None) is not None:
@@ -70,6 +75,17 @@ class OpenSessions:
         for session in list(self._sessions):
             session.end(reason)
 
+    def end_subscription_soon(self, subscription_id: str) -> None:
+        """Do the same as `end_subscription` from any thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self.end_subscription, subscription_id)
+
+    def end_subscription(self, subscription_id: str) -> None:
+        """End the streams of a subscription that was cancelled."""
+        for session in self.sessions:
+            if session.subscription_id == subscription_id:
+                session.end(UNKNOWN_SUBSCRIPTION)
+
     # --- heartbeats and rights ----------------------------------------------------------------------
 
     async def _run(self) -> None:
@@ -80,6 +96,7 @@ class OpenSessions:
             try:
                 self._send_pings(tick)
                 await self._check_rights(tick)
+                await self._check_subscriptions(tick)
             except Exception:  # the task must go on for the other streams
                 log.exception("open streams cannot be checked")
 
@@ -100,6 +117,17 @@ class OpenSessions:
                 checked.setdefault(session.access, []).append(session)
         for access, sessions in checked.items():
             await self._renew(access, sessions, is_changed)
+
+    async def _check_subscriptions(self, tick: int) -> None:
+        """End streams whose subscription is gone, and extend the other subscriptions."""
+        used = {session.subscription_id for session in self._sessions} - {None}
+        if not used or tick % CANCEL_PERIOD:
+            return
+        existing = await in_thread(subscriptions.existing, used)
+        for subscription_id in used - existing:
+            self.end_subscription(subscription_id)
+        if existing and tick % EXTENSION_PERIOD == 0:
+            await in_thread(subscriptions.extend, existing)
 
     async def _renew(self, access: Access, sessions: list[StreamSession], is_changed: bool) -> None:
         before = sessions[0].caller

@@ -15,6 +15,7 @@ from dashboard.streams.socket_writer import SocketWriter, StreamTransport
 from rest.caller import Caller
 
 MAX_INVALID_MESSAGES = 10
+RESUME_FROM = "resume_from"  # parameter with the position up to which the client has received the stream
 
 
 class InvalidMessage(Exception):
@@ -51,6 +52,11 @@ class StreamSession:
 
     async def closed(self) -> None:
         """Release feeds; called once."""
+
+    @property
+    def subscription_id(self) -> str | None:
+        """The stored subscription without which the stream ends."""
+        return None
 
     # --- the end ------------------------------------------------------------------------------------
 

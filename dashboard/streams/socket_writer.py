@@ -10,11 +10,12 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from dashboard.streams import frames
 from dashboard.streams.close_codes import FAILED, TOO_SLOW, CloseReason
-from dashboard.streams.frames import SeriesValue
+from metrics.streams.encoding import SeriesValue, to_value
+from metrics.streams.feeds import FeedBatch
 
 log = logging.getLogger(__name__)
 
@@ -24,17 +25,6 @@ MAX_EVENTS = 1_000
 MAX_REPLIES = 100
 
 Frame = tuple[bytes, str | None]  # the bytes, and the position of the stream after them
-
-
-class FeedBatch(Protocol):
-    """The new values of a feed; `encoded` is the frame with all of them, made once for all clients."""
-
-    @property
-    def position(self) -> str: ...
-    @property
-    def values(self) -> Iterable[Any]: ...
-    @property
-    def encoded(self) -> bytes: ...
 
 
 class StreamTransport(Protocol):
@@ -69,15 +59,17 @@ class _Pending:
 class SubscriptionSink:
     """What waits for the client in one of the data subscriptions of its stream; the sink of a feed.
 
+    on_lost     called when the feed missed commits, so that a snapshot is needed
     prefix      replaces the first byte of each data frame; None: frames stay as they are
     is_loading  whether the snapshot is still being read, before which no values are sent
     """
 
     writer: "SocketWriter"
+    on_lost: Callable[[], None]
     prefix: bytes | None = None
     is_loading: bool = False
     _shared: FeedBatch | None = None
-    _position: str = ""
+    _position: str | None = None
     _pending: dict[int, _Pending] = field(default_factory=dict)
 
     def offer(self, batch: FeedBatch) -> None:
@@ -91,6 +83,11 @@ class SubscriptionSink:
             self._merge(batch)
         self.writer.wake()
 
+    def lost(self) -> None:
+        """Note that the feed missed commits."""
+        self.clear()
+        self.on_lost()
+
     def start(self, sent: Mapping[int, int]) -> None:
         """Send the values that arrived while the snapshot was read, except those that it contains.
 
@@ -99,7 +96,7 @@ class SubscriptionSink:
         self._pending = {
             series_id: pending
             for series_id, pending in self._pending.items()
-            if pending.value.timestamp > sent.get(series_id, -(2**63))
+            if pending.value.late or pending.value.timestamp > sent.get(series_id, -(2**63))
         }
         self.is_loading = False
         self.writer.wake()
@@ -123,12 +120,12 @@ class SubscriptionSink:
             return
         if self._shared is not None:
             shared, self._shared = self._shared, None
-            yield self._with_prefix(shared.encoded), shared.position
+            yield self.with_prefix(shared.encoded), shared.position
         if self._pending:
             pending, self._pending, position = self._pending, {}, self._position
-            values = (frames.to_value(entry.value, entry.skipped) for entry in pending.values())
+            values = (to_value(entry.value, entry.skipped) for entry in pending.values())
             for frame in frames.points(values, position):
-                yield self._with_prefix(frame), position
+                yield self.with_prefix(frame), position
 
     @property
     def has_frames(self) -> bool:
@@ -139,7 +136,8 @@ class SubscriptionSink:
         """Number of series whose newest value waits."""
         return len(self._pending)
 
-    def _with_prefix(self, frame: bytes) -> bytes:
+    def with_prefix(self, frame: bytes) -> bytes:
+        """Return a data frame that names the subscription."""
         return frame if self.prefix is None else self.prefix + frame[1:]
 
 
@@ -163,22 +161,18 @@ class SocketWriter:
 
     # --- what is offered; never waits ---------------------------------------------------------------
 
-    def add_sink(self, subscription: str | None = None) -> SubscriptionSink:
+    def add_sink(self, on_lost: Callable[[], None], subscription: str | None = None) -> SubscriptionSink:
         """Return the sink of a new data subscription, which waits for its snapshot.
 
         `subscription` is the client's name of it; None on a stream of one subscription.
         """
         prefix = None if subscription is None else frames.subscription_prefix(subscription)
-        sink = self._sinks[subscription] = SubscriptionSink(self, prefix, is_loading=True)
+        sink = self._sinks[subscription] = SubscriptionSink(self, on_lost, prefix, is_loading=True)
         return sink
 
     def remove_sink(self, subscription: str | None = None) -> None:
         """Forget a data subscription and what waits in it."""
         self._sinks.pop(subscription, None)
-
-    def offer(self, batch: FeedBatch) -> None:
-        """Take new values on a stream of one subscription."""
-        self._sinks[None].offer(batch)
 
     def offer_event(self, frame: bytes, position: str | None = None) -> None:
         """Take an event, which is never merged with others; too many become one `resync` frame."""

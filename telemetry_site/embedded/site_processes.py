@@ -15,6 +15,8 @@ from telemetry_site.env import BASE_DIR
 
 SHUTDOWN_TIMEOUT = 10  # seconds in which the web process can finish open requests
 MAX_WEBSOCKET_MESSAGE = 64 * 1024  # bytes
+WEBSOCKET_PING_INTERVAL = 25  # seconds
+WEBSOCKET_PING_TIMEOUT = 20  # seconds in which a client must answer a ping
 KEEP_ALIVE_TIMEOUT = 75  # seconds
 STATEMENT_TIMEOUT = 30  # seconds; limits the database statements of a request
 WORKER_THREADS = 4
@@ -88,7 +90,9 @@ def web(runtime: Runtime, listening: int, behind_proxy: bool) -> SiteProcess:
             str(KEEP_ALIVE_TIMEOUT),
             "--no-server-header",
         ),
+        *("--ws", "telemetry_site.websocket_protocol:WebSocketProtocol"),
         *("--ws-max-size", str(MAX_WEBSOCKET_MESSAGE), "--ws-per-message-deflate", "false"),
+        *("--ws-ping-interval", str(WEBSOCKET_PING_INTERVAL), "--ws-ping-timeout", str(WEBSOCKET_PING_TIMEOUT)),
         "--proxy-headers" if behind_proxy else "--no-proxy-headers",
     ]
     timeout = runtime.environment.get("TELEMETRY_STATEMENT_TIMEOUT", str(STATEMENT_TIMEOUT))

@@ -79,6 +79,9 @@ ACCESS_RULES: list[tuple[str, str, set[str] | str]] = [
     ),
     (r"/api/v1/telemetry/metrics(/{metric_name})?", "GET", READERS),
     (r"/api/v1/telemetry/metrics(/{metric_name})?", "POST PATCH DELETE", ADMINS),
+    (r"/api/v1/telemetry/(subscribe|tickets)", "GET POST", READERS | {"device", "other device"}),
+    # When this request is sent, the device in the paths has been deleted together with its key.
+    (r"/api/v1/telemetry/subscribe/{subscription_id}", "DELETE", READERS | {"other device"}),
     (r"/api/v1/telemetry/audit", "GET", ADMINS),
     (
         r"/api/v1/telemetry/(devices|devices\.csv|deletions(/{deletion_id})?|groups(/{name}(/devices)?)?)",

@@ -11,31 +11,12 @@ import pytest
 from dashboard.streams import frames, socket_writer
 from dashboard.streams.close_codes import FLOOD, TOO_SLOW, CloseReason
 from dashboard.streams.socket_writer import MAX_EVENTS, Closed, SocketWriter
+from metrics.streams.encoding import SeriesValue
+from metrics.streams.feeds import FeedBatch
 
 
-@dataclass(frozen=True)
-class Value:
-    series_id: int
-    timestamp: int
-    value: float = 1.0
-    skipped: int = 0
-    late: bool = False
-    device_id: str = "press"
-    metric_name: str = "temperature"
-    unit: str | None = "°C"
-
-
-@dataclass
-class Batch:
-    position: str
-    values: list[Value]
-    encodings: int = 0
-
-    @property
-    def encoded(self) -> bytes:
-        self.encodings += 1
-        [frame] = frames.points(map(frames.to_value, self.values), self.position)
-        return frame
+def value_at(series_id: int, timestamp: int, value: float = 1.0, **more: Any) -> SeriesValue:
+    return SeriesValue(series_id, "press", "temperature", timestamp, value, "°C", **more)
 
 
 @dataclass
@@ -83,24 +64,23 @@ def writer(client: Client, ended: list[CloseReason | None]) -> SocketWriter:
 
 
 def started(writer: SocketWriter, subscription: str | None = None) -> Any:
-    sink = writer.add_sink(subscription)
+    sink = writer.add_sink(lambda: None, subscription)
     sink.start({})
     return sink
 
 
 async def test_client_that_keeps_up_gets_the_shared_bytes(client: Client, writer: SocketWriter):
     client.reads.set()
-    sink, batch = started(writer), Batch("e.1", [Value(1, 10)])
+    sink, batch = started(writer), FeedBatch("e.1", [value_at(1, 10)])
     sink.offer(batch)
     await until(lambda: client.received)
-    assert client.received == [batch.encoded]
-    assert batch.encodings == 2  # once for the client, once in this test
+    assert client.received[0] is batch.encoded
 
 
 async def test_slow_client_gets_the_newest_value_and_the_number_of_skipped_ones(client: Client, writer: SocketWriter):
     sink = started(writer)
     for number in range(1, 6):
-        sink.offer(Batch(f"e.{number}", [Value(1, number, float(number), skipped=1), Value(2, number)]))
+        sink.offer(FeedBatch(f"e.{number}", [value_at(1, number, float(number), skipped=1), value_at(2, number)]))
         await asyncio.sleep(0)
     client.reads.set()
     await until(lambda: len(client.received) == 2)
@@ -113,17 +93,17 @@ async def test_slow_client_gets_the_newest_value_and_the_number_of_skipped_ones(
 async def test_pending_values_do_not_exceed_the_number_of_series(client: Client, writer: SocketWriter):
     sink = started(writer)
     for number in range(1_000):
-        sink.offer(Batch(f"e.{number}", [Value(series, number) for series in range(5)]))
+        sink.offer(FeedBatch(f"e.{number}", [value_at(series, number) for series in range(5)]))
         await asyncio.sleep(0)
         assert sink.pending_count <= 5
 
 
 async def test_late_value_does_not_replace_the_newest(client: Client, writer: SocketWriter):
     sink = started(writer)
-    sink.offer(Batch("e.1", [Value(9, 1)]))
+    sink.offer(FeedBatch("e.1", [value_at(9, 1)]))
     await until(lambda: client.received)  # the client does not read from here on
-    sink.offer(Batch("e.2", [Value(1, 20, 20.0)]))
-    sink.offer(Batch("e.3", [Value(1, 10, 10.0, late=True), Value(2, 5, 5.0, late=True)]))
+    sink.offer(FeedBatch("e.2", [value_at(1, 20, 20.0)]))
+    sink.offer(FeedBatch("e.3", [value_at(1, 10, 10.0, late=True), value_at(2, 5, 5.0, late=True)]))
     client.reads.set()
     await until(lambda: len(client.received) == 2)
     newest, late = client.messages[1]["values"]
@@ -133,8 +113,8 @@ async def test_late_value_does_not_replace_the_newest(client: Client, writer: So
 
 async def test_values_wait_for_the_snapshot_and_are_not_sent_twice(client: Client, writer: SocketWriter):
     client.reads.set()
-    sink = writer.add_sink()
-    sink.offer(Batch("e.2", [Value(1, 20), Value(2, 21)]))
+    sink = writer.add_sink(lambda: None)
+    sink.offer(FeedBatch("e.2", [value_at(1, 20), value_at(2, 21)]))
     await writer.send((frame, None) for frame in frames.snapshot([], "e.1"))
     assert [message["type"] for message in client.messages] == ["snapshot"]
     sink.start({1: 20, 2: 20})
@@ -146,7 +126,7 @@ async def test_subscriptions_of_one_stream_are_named_and_kept_apart(client: Clie
     sinks = {name: started(writer, name) for name in ("a", 'b"')}
     for position in ("e.1", "e.2", "e.3"):
         for sink in sinks.values():
-            sink.offer(Batch(position, [Value(1, int(position[-1]))]))
+            sink.offer(FeedBatch(position, [value_at(1, int(position[-1]))]))
         await asyncio.sleep(0)
     client.reads.set()
     await until(lambda: len(client.received) == 3)
@@ -185,7 +165,7 @@ async def test_client_that_does_not_read_is_ended_as_too_slow(
 ):
     monkeypatch.setattr(socket_writer, "SEND_TIMEOUT", 0.02)
     sink = started(writer)
-    sink.offer(Batch("e.1", [Value(1, 1)]))
+    sink.offer(FeedBatch("e.1", [value_at(1, 1)]))
     await until(lambda: ended)
     assert ended == [TOO_SLOW]
 
@@ -215,7 +195,7 @@ async def test_closed_writer_sends_nothing_but_the_reason(client: Client, writer
     client.reads.set()
     sink = started(writer)
     await writer.close(FLOOD)
-    sink.offer(Batch("e.1", [Value(1, 1)]))
+    sink.offer(FeedBatch("e.1", [value_at(1, 1)]))
     with pytest.raises(Closed):
         await writer.send([(b"{}", None)])
     assert client.received == []
