@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-LIVE_PATH = "ws/live"
+VALUES_PATH = "ws/values"  # until every page uses ws/live
 MAX_NAMES = 500
 MAX_NAME_LENGTH = 200
 MIN_INTERVAL_MS, MAX_INTERVAL_MS = 250, 10_000

@@ -6,7 +6,7 @@ from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
 from django.utils.timezone import get_current_timezone_name
 
-from dashboard.live_subscription import LIVE_PATH
+from dashboard.live_subscription import VALUES_PATH
 from dashboard.open_alert_counts import OpenAlertCounts
 from metrics.storage.disk_space import is_disk_full
 from rest.caller import Scope, caller_of
@@ -46,7 +46,7 @@ def page_context(request: HttpRequest) -> dict[str, Any]:
     theme = request.COOKIES.get("telemetry_theme", "")
     return {
         "api_url": API_URL,
-        "live_url": f"/{LIVE_PATH}",
+        "live_url": f"/{VALUES_PATH}",
         "disk_full": is_disk_full(),
         "time_zone": get_current_timezone_name(),
         "theme": theme if theme in THEMES else "",

@@ -7,8 +7,9 @@ from typing import Any
 from channels.auth import AuthMiddlewareStack
 
 from dashboard.consumers import LiveConsumer
-from dashboard.live_subscription import LIVE_PATH
+from dashboard.live_subscription import VALUES_PATH
 from dashboard.streams import websocket
+from dashboard.streams.live_consumer import LiveSession
 from dashboard.streams.session import StreamSession
 from dashboard.streams.telemetry_consumer import TelemetrySession
 
@@ -18,9 +19,10 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 # The first group of a pattern is the path of the session.
 _ROUTES: tuple[tuple[re.Pattern[str], type[StreamSession]], ...] = (
+    (re.compile(r"/(?:ws|sse)/live"), LiveSession),
     (re.compile(r"/(?:ws|sse)/telemetry/([^/]+)"), TelemetrySession),
 )
-_live = AuthMiddlewareStack(LiveConsumer.as_asgi())
+_values = AuthMiddlewareStack(LiveConsumer.as_asgi())
 
 
 def find_stream(path: str) -> tuple[type[StreamSession] | None, str]:
@@ -33,7 +35,7 @@ def find_stream(path: str) -> tuple[type[StreamSession] | None, str]:
 
 async def websockets(scope: Scope, receive: Receive, send: Send) -> None:
     """ASGI application of all WebSockets."""
-    if scope["path"] == f"/{LIVE_PATH}":
-        await _live(scope, receive, send)
+    if scope["path"] == f"/{VALUES_PATH}":
+        await _values(scope, receive, send)
         return
     await websocket.serve(scope, receive, send, *find_stream(scope["path"]))

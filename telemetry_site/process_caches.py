@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from alerts.notifications import channel_lifecycle
 from dashboard.api import status
-from dashboard.streams import figures, open_sessions
+from dashboard.streams import channels, figures, open_sessions
 from ingest import authentication
 from ingest.identity import issuer_tokens, keys, last_used
 from ingest.rejected import inbox
@@ -21,7 +21,7 @@ from metrics.storage import disk_space, series_registry, shards
 from metrics.storage.merge import damaged_blocks
 from metrics.storage.read import block_cache, point_totals
 from metrics.storage.write import group_commit
-from metrics.streams import commit_follower
+from metrics.streams import commit_follower, event_follower
 from rest import ip_rate_limit, rate_limit, request_stats
 from telemetry_site import health_checks
 
@@ -46,6 +46,7 @@ CACHES = (
     ProcessCache("metrics.storage.read.point_totals.series_devices", point_totals.series_devices.forget),
     ProcessCache("metrics.stream_follower._follower", stream_follower.reset_stream_follower),
     ProcessCache("metrics.streams.commit_follower._follower", commit_follower.reset_commit_follower),
+    ProcessCache("metrics.streams.event_follower._follower", event_follower.reset_event_follower),
     ProcessCache("metrics.query.last_seen._cache", last_seen.clear_cache),
     ProcessCache("ingest.authentication._cache", authentication.clear_cache),
     ProcessCache("ingest.identity.keys._members", keys.clear_members),
@@ -54,6 +55,7 @@ CACHES = (
     ProcessCache("ingest.rejected.inbox._inbox", inbox.reset_inbox),
     ProcessCache("alerts.notifications.channel_lifecycle._tests", channel_lifecycle.reset_running_tests),
     ProcessCache("dashboard.api.status._public", status.clear_cache),
+    ProcessCache("dashboard.streams.channels._hub", channels.reset_channels),
     ProcessCache("dashboard.streams.figures._feed", figures.reset_figures),
     ProcessCache("dashboard.streams.open_sessions._open", open_sessions.reset_open_sessions),
     ProcessCache("telemetry_site.health_checks._redis", health_checks.reset_redis_client),

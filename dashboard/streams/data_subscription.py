@@ -51,6 +51,7 @@ class DataSubscription:
     def __init__(self, session: StreamSession, series: SeriesFilter, name: str | None = None) -> None:
         self._session, self._series, self._name = session, series, name
         self._feed: Feed | None = None
+        self._follower = follower()
         self._sink: SubscriptionSink | None = None
         self._restarting: asyncio.Task[None] | None = None
 
@@ -85,9 +86,9 @@ class DataSubscription:
         self._session.writer.remove_sink(self._name)
 
     async def _follow(self, key: FeedKey) -> tuple[SubscriptionSink, Feed]:
-        feed = await follower().subscribe(key)
+        feed = await self._follower.subscribe(key)
         if self._session.is_ending:
-            follower().release(feed)
+            self._follower.release(feed)
             raise Closed
         sink = self._session.writer.add_sink(self._restart, self._name)
         feed.attach(sink)
@@ -97,7 +98,7 @@ class DataSubscription:
     def _leave(self) -> None:
         if self._feed is not None and self._sink is not None:
             self._feed.detach(self._sink)
-            follower().release(self._feed)
+            self._follower.release(self._feed)
             self._feed = self._sink = None
 
     def _restart(self) -> None:

@@ -13,10 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import msgspec
 from channels.db import database_sync_to_async
 
 from dashboard.open_alert_counts import MAX_COUNT, OpenAlertCounts
+from dashboard.streams import frames
 from metrics.devices.device_state import STATE_NAMES, count_states, ranks_of
 from metrics.error_responses import EXPECTED_ERRORS
 from metrics.query.last_seen import LastSeenColumns, last_seen_since
@@ -190,12 +190,7 @@ class FiguresFeed:
     def _encode(self, keys: list[FiguresKey], devices_since: float) -> dict[FiguresKey, bytes]:
         site = SiteFigures.read(devices_since)
         self.computations += len(keys)
-        return {
-            key: msgspec.json.encode(
-                {"type": CHANNEL, "channel": CHANNEL, "figures": compute_figures(key.caller(), site)}
-            )
-            for key in keys
-        }
+        return {key: frames.dashboard(compute_figures(key.caller(), site)) for key in keys}
 
 
 _feed: FiguresFeed | None = None

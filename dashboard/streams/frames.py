@@ -86,14 +86,15 @@ def dashboard(figures: Any) -> bytes:
 def resync(reason: str, channel: str | None = None) -> bytes:
     """Return the frame after which a client reads its data again; `channel` None means every channel.
 
-    Reasons are `overflow`, `too_old`, `epoch` and `future`.
+    Reasons are `overflow`, `too_old`, `epoch`, `future`, `rights` (the caller sees other devices now) and `changed`
+    (something that the caller may see in part has changed).
     """
     return _encode({"type": "resync", "channel": channel, "reason": reason})
 
 
-def subscribed(channels: Iterable[str]) -> bytes:
-    """Return the frame that lists the channels of the stream."""
-    return _encode({"type": "subscribed", "channels": sorted(channels)})
+def subscribed(channels: Iterable[str], position: str | None) -> bytes:
+    """Return the frame that lists the channels of the stream; every event after the position follows."""
+    return _encode({"type": "subscribed", "channels": sorted(channels), "position": position})
 
 
 def ping(time: datetime) -> bytes:

@@ -12,6 +12,7 @@ from dashboard.streams.authentication import Refused, Scope, take_parameters
 from dashboard.streams.close_codes import FLOOD, INVALID_MESSAGE, OVERSIZED_MESSAGE, CloseReason
 from dashboard.streams.serve import SessionClass, serve_session
 from dashboard.streams.session import InvalidMessage, StreamSession
+from rest.json_names import DuplicateName, check_unique_names
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -50,7 +51,7 @@ class MessageLimits:
         self._times: deque[float] | None = None
 
     def read(self, event: dict[str, Any]) -> dict[str, Any]:
-        """Return the JSON object of a message. Raises Refused."""
+        """Return the JSON object of a message. Raises Refused and InvalidMessage."""
         now = time.monotonic()
         if self._times is None:
             self._times = deque(maxlen=MAX_MESSAGES)
@@ -68,6 +69,10 @@ class MessageLimits:
             raise Refused(INVALID_MESSAGE) from None
         if not isinstance(message, dict):
             raise Refused(INVALID_MESSAGE)
+        try:
+            check_unique_names(text.encode(), message)
+        except DuplicateName as error:
+            raise InvalidMessage(str(error)) from None
         return message
 
 
@@ -83,16 +88,16 @@ async def serve(scope: Scope, receive: Receive, send: Send, session_class: Sessi
         limits = MessageLimits()
         while (event := await receive())["type"] != "websocket.disconnect":
             if not session.is_ending:
-                await _receive(session, limits.read(event))
+                await _receive(session, limits, event)
 
     transport = WebSocketTransport(send)
     await serve_session(scope, transport, session_class, path, parameters, ticket, receive_messages)
 
 
-async def _receive(session: StreamSession, message: dict[str, Any]) -> None:
-    if message.get("type") == "pong":
-        return
+async def _receive(session: StreamSession, limits: MessageLimits, event: dict[str, Any]) -> None:
     try:
-        await session.receive(message)
+        message = limits.read(event)
+        if message.get("type") != "pong":
+            await session.receive(message)
     except InvalidMessage as error:
         session.reject_message(str(error))

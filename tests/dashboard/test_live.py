@@ -33,7 +33,7 @@ def admin_session(admin_user: Any, gateway: ApiClient) -> ApiClient:
 def open_socket(caller: ApiClient, origin: str | None = None) -> ClientConnection:
     headers = {"Cookie": caller.headers["Cookie"]} if "Cookie" in caller.headers else {}
     return connect(
-        f"ws://127.0.0.1:{caller.port}/ws/live",
+        f"ws://127.0.0.1:{caller.port}/ws/values",
         additional_headers=headers,
         origin=f"http://127.0.0.1:{caller.port}" if origin is None else origin,
         compression=None,
@@ -195,7 +195,7 @@ def test_channel_layer_waits_longer_than_five_seconds():
 def open_socket_with(port: int, **headers: str) -> ClientConnection:
     """Open a socket as a program does: without cookie and Origin."""
     header_fields = {name.replace("_", "-"): value for name, value in headers.items()}
-    return connect(f"ws://127.0.0.1:{port}/ws/live", additional_headers=header_fields, compression=None)
+    return connect(f"ws://127.0.0.1:{port}/ws/values", additional_headers=header_fields, compression=None)
 
 
 def close_code(socket: ClientConnection) -> int | None:
@@ -273,7 +273,7 @@ def test_wrong_key_ingest_key_and_token_in_url_are_rejected(
         assert close_code(socket) == consumers.MAY_NOT_READ
     key = reader.headers["X-Api-Key"]
     for name in ("token", "api_key", "access_token", "X-Api-Key"):
-        with connect(f"ws://127.0.0.1:{reader.port}/ws/live?{name}={key}", compression=None) as socket:
+        with connect(f"ws://127.0.0.1:{reader.port}/ws/values?{name}={key}", compression=None) as socket:
             assert close_code(socket) == consumers.NOT_SIGNED_IN
     with open_socket_with(reader.port, X_Internal_Call="true") as socket:
         assert close_code(socket) == consumers.NOT_SIGNED_IN
@@ -320,7 +320,7 @@ def test_device_that_leaves_the_group_leaves_the_stream(
         "key": {"X-Api-Key": ApiKey.issue("wall", "read", group=group)[1]},
         "token": with_token(viewer.port, "viewer").headers,
     }[kind]
-    with connect(f"ws://127.0.0.1:{viewer.port}/ws/live", additional_headers=headers, compression=None) as socket:
+    with connect(f"ws://127.0.0.1:{viewer.port}/ws/values", additional_headers=headers, compression=None) as socket:
         subscribe(socket)
         assert devices_sent(socket, gateway, ["oven", "press"]) == {"oven", "press"}
         group_membership.remove_devices(group, [oven.pk])

@@ -195,7 +195,7 @@ def test_lost_connection_is_shown_and_missing_points_are_loaded(
         sockets.append(socket)
         socket.connect_to_server()
 
-    desktop.page.route_web_socket("**/ws/live", route_socket)
+    desktop.page.route_web_socket("**/ws/values", route_socket)
     sign_in(desktop, DEVICE)
     expect(desktop.page.locator("#live")).to_contain_text("Live")
     expect(desktop.page.locator("#live")).not_to_contain_text("paused")
