@@ -72,9 +72,8 @@ class AlertResolved(AlertEventData, frozen=True, kw_only=True):
 
 
 class AlertUpdated(AlertEventData, frozen=True, kw_only=True):
-    """Something else of an alert changed.
-
-    change  commented, silenced, notified, failed (a notification), escalated, joined (an incident) or worst_value
+    """Something else of an alert changed, see `change`: `commented`, `silenced`, `notified`, `failed` (a notification),
+    `escalated`, `joined` (an incident) or `worst_value`.
     """
 
     type = "alert.updated"
