@@ -1,7 +1,7 @@
-"""What a caller sees of rules, silences, routes, channels and deliveries, and which of them it may change.
+"""Visibility of rules, silences, routes, channels and deliveries, and the permission to change them.
 
-A caller of device groups sees what concerns the devices of its groups; of what concerns other devices as well, only
-the part about its own. It changes only what concerns no other devices. Callers without groups see nothing.
+A caller of device groups sees the objects for the devices of its groups; of objects for other devices as well, only
+the part about its own devices. It can change only objects for no other devices. Callers without groups see nothing.
 """
 
 from collections.abc import Iterable, Sequence
@@ -68,7 +68,7 @@ def visible_channels(caller: Caller) -> QuerySet[Channel]:
 
 
 def visible_deliveries(caller: Caller) -> QuerySet[Delivery]:
-    """Return the deliveries of which the caller sees every alert: one delivery may carry many notifications."""
+    """Return the deliveries whose alerts the caller sees all: one delivery may carry many notifications."""
     if caller.sees_all:
         return Delivery.objects.all()
     notices, visible = Notice.objects.filter(delivery=OuterRef("pk")), Alert.objects.visible_to(caller)

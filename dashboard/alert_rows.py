@@ -150,7 +150,7 @@ def cover_text(cover: CoveringSilence) -> str:
 def units_of(alerts: Sequence[Alert]) -> UnitOf:
     """Return a function from an alert to the unit of its values.
 
-    It is kept since the alert opened; alerts of before have the unit of the metric definition, or of the newest point.
+    It is stored when the alert opens; older alerts have the unit of the metric definition, or of the newest point.
     """
     alerts = [alert for alert in alerts if "unit" not in alert.evidence]
     names = {alert.metric_name for alert in alerts}

@@ -43,7 +43,7 @@ class Gone(TelemetryError):
 
 
 class InvalidFields(TelemetryError):
-    """`fields` are (field, what is wrong and what is accepted)."""
+    """Errors of several fields, each with the message for the field."""
 
     status = 422
 

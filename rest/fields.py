@@ -25,7 +25,7 @@ def validate_printable(text: str) -> None:
 
 
 class NewName:
-    """Validator of a new name; an existing object keeps its name, whatever it is."""
+    """Validator of a new name; names of existing objects are not validated."""
 
     requires_context = True
 

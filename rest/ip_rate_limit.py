@@ -20,7 +20,7 @@ _proven: set[tuple[str, int]] = set()  # credentials that were valid recently; p
 
 
 def check(scope: Scope) -> None:
-    """Raise RateLimited if the address is over its limit and the credential was not valid before."""
+    """Raise RateLimited if an address without a proven credential is over its limit."""
     if settings.RATE_PER_ADDRESS is None:
         return
     credential = _credential(scope)

@@ -152,7 +152,7 @@ class Environment:
         return rate, burst
 
     def parsed(self, name: str, parse: Callable[[str], Value], default: str) -> Value:
-        """Return `parse(text)`; its ValueError says what is accepted. The text can contain secrets."""
+        """Return `parse(text)`; its ValueError names the accepted values. The text can contain secrets."""
         raw = self.text(name)
         try:
             return parse(raw or default)

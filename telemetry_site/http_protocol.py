@@ -1,4 +1,4 @@
-"""The HTTP protocol of the web process: uvicorn's, with limits on what clients send, and fewer system calls.
+"""The HTTP protocol of the web process: uvicorn's, with limits for clients and fewer system calls.
 
 uvicorn has no limits on the size of headers, on the time in which a request arrives, and on connections.
 """

@@ -1,4 +1,4 @@
-"""Routes: additional channels for matching alerts, and escalation while nobody acknowledges."""
+"""Routes: additional channels for matching alerts, and escalation of alerts that stay unacknowledged."""
 
 from collections.abc import Sequence
 from typing import Any

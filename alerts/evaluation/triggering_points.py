@@ -1,4 +1,4 @@
-"""Read the points that opened alerts again, for what evaluation does not keep: texts and the units sent with points."""
+"""Read the points that opened alerts again: evaluation does not keep their texts and units."""
 
 from collections import defaultdict
 from collections.abc import Iterable

@@ -61,7 +61,7 @@ def count_new_patterns(now: datetime) -> int:
 
 
 def _build_identity(row: Pattern) -> str:
-    """Return the identity of a pattern across runs, besides its kind."""
+    """Return the identity of a pattern across runs; the kind is not part of it."""
     return json.dumps([row.subject, row.devices if row.kind == "together" else []], sort_keys=True)
 
 

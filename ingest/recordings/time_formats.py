@@ -33,7 +33,7 @@ ORDERS = {"dmy": TimeFormat.DAY_FIRST, "mdy": TimeFormat.MONTH_FIRST}
 
 
 def detect_time_format(texts: Sequence[str], order: str | None = None) -> TimeFormat | None:
-    """Return the format of most of these texts, None if most are not times. `order` is dmy or mdy.
+    """Return the format of most texts, or None if most are not times. `order` is dmy or mdy.
 
     Raises UnreadableRecording if days and months cannot be told apart.
     """

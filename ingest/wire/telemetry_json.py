@@ -98,8 +98,7 @@ def decode_numeric_bulk(body: bytes, _: str) -> dict[str, list[NumericPoint]]:
 def _check_names(body: bytes, texts: int) -> None:
     """Raise ValueError if a decoded body has more than this number of texts, names included.
 
-    Then a name occurs twice, of which the decoder kept the last, or a text contains quotation marks: the slow path
-    distinguishes them.
+    Then a name occurs twice, or a text contains quotation marks: the slow path distinguishes them.
     """
     if len(body) <= MAX_COUNTED_BODY:
         quotes = body.count(b'"')

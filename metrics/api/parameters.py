@@ -1,4 +1,4 @@
-"""Parameters of queries and exports, read into a Query that is limited to what its caller sees.
+"""Parameters of queries and exports, read into a Query that is limited to the devices of its caller.
 
 Each value is validated here (400), combinations and limits by the Query (422).
 """

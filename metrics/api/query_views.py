@@ -146,7 +146,7 @@ def _points(series: ResultSeries, with_device: bool) -> list[dict[str, Any]]:
 
 
 def about(result: QueryResult, explain: bool) -> dict[str, Any]:
-    """Return the fields of every response: whether there are more points, damaged data, and what was read."""
+    """Return the fields of every response: next page, damaged data and statistics of the read."""
     body: dict[str, Any] = {"truncated": result.next_cursor is not None, "next_cursor": result.next_cursor}
     if result.incomplete:
         body["incomplete"] = result.incomplete

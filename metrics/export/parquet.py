@@ -1,7 +1,7 @@
 """Parquet files. Exports append to a stream of Arrow batches, which is converted at the end.
 
 The columns are the same as in CSV, but two hold the value, since a column has one type: `value` is a number (1 or 0 for
-booleans, null for other values), `text` is what CSV shows of a value that is not a number, null for numbers.
+booleans, null for other values), `text` is the CSV text of a value that is not a number, null for numbers.
 """
 
 import io

@@ -160,7 +160,7 @@ def read_aggregates(plan: AggregationPlan, report: ReadReport) -> Aggregates:
 
 
 def accumulate(connection: Connection, plan: AggregationPlan, storage_plans: Sequence[ReadPlan]) -> Aggregates:
-    """Read rollups and points into accumulators, and what the edges of the range continue from.
+    """Read rollups and points into accumulators, and the values outside of the range that its edges continue from.
 
     Raises InvalidField for too many values of the tag.
     """

@@ -1,4 +1,4 @@
-"""What the edges of a range continue from: the previous point of each series, and the nearest buckets with a value."""
+"""Values outside of a range that its edges continue from: the previous point and the nearest buckets with a value."""
 
 from __future__ import annotations
 

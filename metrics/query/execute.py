@@ -1,4 +1,4 @@
-"""Execute a query in stages, each of which returns a value: validate, resolve the series, plan, read and shape."""
+"""Execute a query in stages that return values: validate, resolve the series, plan, read and shape."""
 
 import time
 from dataclasses import replace

@@ -60,7 +60,7 @@ class PointFilter:
 
 @dataclass(frozen=True, slots=True)
 class ReadRequest:
-    """What one read returns: points of series from `start` to before `end` (µs), and their limits.
+    """One read: points of series from `start` to before `end` (µs), and their limits.
 
     max_points        of these series
     is_partial        whether the read ends early, so that its estimated points may be more

@@ -1,4 +1,4 @@
-"""Look up series, and check names, by what is stored of devices, groups and metrics."""
+"""Look up series, and check names, in the tables of devices, groups and metrics."""
 
 from collections.abc import Collection
 from typing import NamedTuple

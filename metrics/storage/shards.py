@@ -3,7 +3,7 @@
 A bucket belongs to one shard, so the commit order and the merges of a series are within one shard. The database has
 one row of metrics_head per shard; the setting must agree with it, or points would be searched in the wrong shard.
 
-In a cluster a node that fails takes the shards that it stores with it, and no others: what covers several shards leaves
+In a cluster a node that fails makes only its own shards unavailable: what covers several shards leaves
 unreachable ones out, and tries them again after some seconds.
 """
 

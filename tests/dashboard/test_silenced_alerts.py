@@ -43,7 +43,7 @@ def notes_of(page: str) -> list[str]:
     return re.findall(r'class="talk">([^<]+)<', page)
 
 
-def test_every_list_says_until_when_and_by_whom(client: Client, rule: Rule, alert: Alert):
+def test_every_list_shows_the_end_and_the_author_of_a_silence(client: Client, rule: Rule, alert: Alert):
     open_alert(rule, "room-8", "Room 8 is too warm")
     covering = silence()
     text = f"silenced until {covering.ends_at:%-d %b %H:%M} by ravi"
@@ -77,7 +77,7 @@ def test_alert_page_offers_to_end_the_silence_instead_of_another(client: Client,
     assert "Silenced by ravi until" in timeline and "Silence of ravi ended Defrosting" in timeline
 
 
-def test_silence_until_resolved_says_so(client: Client, alert: Alert):
+def test_silence_until_resolved_is_shown_as_such(client: Client, alert: Alert):
     client.post(f"/alerts/{alert.alert_id}/silence/", {"lasting": "resolved"})
     page = text_of(client.get(f"/alerts/{alert.alert_id}/").content.decode())
     assert "silenced until resolved by mei" in page and "Silenced by mei until resolved" in page
@@ -86,7 +86,7 @@ def test_silence_until_resolved_says_so(client: Client, alert: Alert):
     assert "silenced until resolved by mei" not in page and "Silenced by mei until resolved" in page
 
 
-def test_of_several_silences_the_last_to_end_counts(alert: Alert):
+def test_alert_under_several_silences_shows_the_one_that_ends_last(alert: Alert):
     now = timezone.now()
     silence(ends_at=now + timedelta(hours=1))
     longest = silence(ends_at=now + timedelta(hours=5))

@@ -1,8 +1,8 @@
-"""Counts of stored points per series, in total and by hour, which every write keeps up to date.
+"""Counts of stored points per series, in total and by hour, updated by every write.
 
 A row counts a *range* of series (column `stretch`) as an array indexed by series id: one row for all time, and one
-for each of the last hours that have points. Whatever adds points to merged blocks or removes them updates the counts
-in the same transaction, as its last step. The all-time row is the lock of its range; ranges are locked in ascending
+for each of the last hours that have points. Every transaction that adds points to merged blocks or removes them updates
+the counts as its last step. The all-time row is the lock of its range; ranges are locked in ascending
 order, so that no two transactions deadlock.
 
 A point that was sent again is stored twice, and counts twice, until its two blocks are merged.
