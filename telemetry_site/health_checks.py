@@ -18,6 +18,7 @@ from metrics.storage.errors import StorageUnavailable
 from metrics.storage.merge.damaged_blocks import DamageCount, count_damage
 from metrics.storage.read.merge_backlog import UnmergedBacklog, read_unmerged_backlog, seconds_since_heartbeat
 from metrics.storage.write.group_commit import MAX_QUEUED_POINTS, running_writer
+from metrics.streams.commit_follower import follower
 from telemetry_site.middleware.websocket_count import WebSocketCount
 
 HEALTHY, DEGRADED, UNHEALTHY = "healthy", "degraded", "unhealthy"  # in ascending severity
@@ -197,6 +198,7 @@ def _performance(figures: DatabaseFigures | None, redis_is_up: bool) -> dict[str
     performance |= {
         "points_waiting_here": writer.queued_points if writer else 0,
         "sockets_here": WebSocketCount.open,
+        "commits_decoded_here": follower().decoded_commits,
         "redis": "up" if redis_is_up else "down",
     }
     if figures is not None:

@@ -123,6 +123,9 @@ class PerformanceAnswer(ResponseSerializer):
     error_rate = serializers.FloatField(allow_null=True)
     points_waiting_here = serializers.IntegerField(help_text="Points in the write queue of this process.")
     sockets_here = serializers.IntegerField(help_text="Open WebSockets of this process.")
+    commits_decoded_here = serializers.IntegerField(
+        help_text="Commits that this process has decoded for live streams; each once, whatever the number of streams."
+    )
     redis = serializers.ChoiceField(["up", "down"])
 
     def get_fields(self) -> dict[str, serializers.Field]:
@@ -162,6 +165,7 @@ _EXAMPLE = {
         "error_rate": 0.0,
         "points_waiting_here": 0,
         "sockets_here": 3,
+        "commits_decoded_here": 1200,
         "redis": "up",
     },
 }
