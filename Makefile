@@ -9,6 +9,7 @@
 #   make bench          run the benchmarks and print tables
 #   make bench-api      response times with 100,000 devices, a million series and 100 million points
 #   make bench-alerts   latency of alerts, and backtests
+#   make bench-live     live streams with 500 viewers, slow ones among them, and the event bus; 8 minutes
 #   make bench-disk     bytes per point and speed of merging
 #   make bench-billion  a billion points: disk and reads, compared with InfluxDB and VictoriaMetrics; 10 minutes, 4 GB
 #   make requirements   update the lock files
@@ -29,7 +30,7 @@ FRONT_END = node_modules/.locked-$(shell cksum < package-lock.json | tr -cd '0-9
 PRODUCTION = TELEMETRY_HTTPS=on TELEMETRY_DEBUG=off TELEMETRY_ALLOWED_HOSTS=telemetry.example.com TELEMETRY_COOKIE_NAME=telemetry \
 	SECRET_KEY=of-no-use-outside-of-this-check-$(shell cksum < Makefile | tr -cd '0-9')-abcdefghijklmnopq
 
-.PHONY: run test test-fast test-citus check schema fuzz bench bench-alerts bench-api bench-billion bench-disk requirements browser
+.PHONY: run test test-fast test-citus check schema fuzz bench bench-alerts bench-api bench-billion bench-disk bench-live requirements browser
 
 run: $(SITE) $(FRONT_END)
 	@exec $(PYTHON) manage.py up
@@ -73,6 +74,9 @@ bench-api: $(TOOLS) $(FRONT_END)
 bench-alerts: $(TOOLS) $(FRONT_END)
 	@$(PYTHON) -m benchmarks.alerting $(BENCH_ARGS)
 	@$(PYTHON) -m benchmarks.backtest
+
+bench-live: $(TOOLS) $(FRONT_END)
+	@$(PYTHON) -m benchmarks.live $(BENCH_ARGS)
 
 bench-disk: $(TOOLS)
 	@$(PYTHON) -m benchmarks.disk $(BENCH_ARGS)

@@ -1,4 +1,4 @@
-"""Servers to measure: the site as `manage.py up` starts it, and InfluxDB 1.x and VictoriaMetrics if installed."""
+"""Servers to measure: the site as `manage.py up` starts it, and InfluxDB 1.x and VictoriaMetrics if installed; NATS."""
 
 import http.client
 import json
@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from telemetry_site.embedded.paths import DataFolder
 
 ROOT = Path(__file__).resolve().parent.parent
 KEY = "bench-key-0123456789abcdef0123456789abcdef"
@@ -52,10 +54,11 @@ class Server:
     port: int
     process: "subprocess.Popen[bytes]"
 
-    def call(self, method: str, path: str, body: Any = None) -> Any:
+    def call(self, method: str, path: str, body: Any = None, key: str = KEY) -> Any:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
-            connection.request(method, path, None if body is None else json.dumps(body), dict(HEADERS))
+            headers = dict(HEADERS) | {"X-Api-Key": key}
+            connection.request(method, path, None if body is None else json.dumps(body), headers)
             response = connection.getresponse()
             data = response.read()
             if response.status >= 300:
@@ -142,9 +145,16 @@ class Site(Server):
         )
         return done.stdout
 
+    def web_process(self) -> psutil.Process:
+        return next(child for child in self.tree() if "uvicorn" in " ".join(child.cmdline()))
+
     def web_rss(self) -> int:
         """Return the resident memory of the web process in bytes."""
-        return max(child.memory_info().rss for child in self.tree() if "uvicorn" in " ".join(child.cmdline()))
+        return int(self.web_process().memory_info().rss)
+
+    @property
+    def data_folder(self) -> DataFolder:
+        return DataFolder(self.folder)
 
 
 class InfluxDB(Server):
@@ -190,3 +200,34 @@ class VictoriaMetrics(Server):
             start_new_session=True,
         )
         self.wait_until_ready("/-/healthy")
+
+
+class Nats(Server):
+    """NATS with JetStream in a folder of its own."""
+
+    @staticmethod
+    def installed() -> bool:
+        return shutil.which("nats-server") is not None
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        folder.mkdir(parents=True, exist_ok=True)
+        self.process = subprocess.Popen(
+            ["nats-server", "-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", str(folder)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + START_TIMEOUT
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                return
+            except OSError:
+                if time.monotonic() > deadline or self.process.poll() is not None:
+                    raise
+                time.sleep(0.05)
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
