@@ -11,49 +11,24 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-import uvicorn
-from django.db import connection
 from django.utils import timezone
 
 from ingest.models import ApiKey
 from metrics.models import MetricDefinition
 from tests.conftest import ApiClient, point
-from tests.forked_process import ForkedProcess
-from tests.telemetry_site.site_process import free_port, wait_until
+from tests.telemetry_site.site_process import wait_until
+from tests.web_process import second_web_process
 
 pytestmark = pytest.mark.slow
 
 MAX_DELAY = 1.0  # seconds
 
 
-def serve(port: int) -> None:
-    """Run a web process until it is killed."""
-    from telemetry_site.asgi import application
-
-    uvicorn.run(application, port=port, log_level="warning", lifespan="on")
-
-
 @pytest.fixture
 def second_process(admin: ApiClient) -> Iterator[ApiClient]:
     """The same admin client at a second web process."""
-    parameters = connection.settings_dict
-    database = {
-        name: str(parameters[name]) for name in ("NAME", "USER", "PASSWORD", "HOST", "PORT") if parameters.get(name)
-    }
-    caller = ApiClient(free_port(), admin.headers)
-    running = ForkedProcess(database, serve, caller.port)
-    try:
-        wait_until(lambda: _is_up(caller), 30, "the second process responds")
-        yield caller
-    finally:
-        running.kill()
-
-
-def _is_up(caller: ApiClient) -> bool:
-    try:
-        return caller.get("/health").status == 200
-    except OSError:
-        return False
+    with second_web_process(admin) as there:
+        yield there
 
 
 def seconds_until(condition: Callable[[], bool]) -> float:

@@ -1,0 +1,44 @@
+"""A second web process on the database of the tests."""
+
+import contextlib
+from collections.abc import Iterator
+
+from django.db import connection
+
+from tests.conftest import ApiClient
+from tests.forked_process import ForkedProcess
+from tests.telemetry_site.site_process import free_port, wait_until
+
+
+def serve(port: int) -> None:
+    """Run a web process until it is killed."""
+    import uvicorn
+
+    from telemetry_site.asgi import application
+    from telemetry_site.http_protocol import HttpProtocol
+    from telemetry_site.websocket_protocol import WebSocketProtocol
+
+    uvicorn.run(application, port=port, http=HttpProtocol, ws=WebSocketProtocol, log_level="warning", lifespan="on")
+
+
+@contextlib.contextmanager
+def second_web_process(caller: ApiClient) -> Iterator[ApiClient]:
+    """Start a web process; yields the same client there."""
+    parameters = connection.settings_dict
+    database = {
+        name: str(parameters[name]) for name in ("NAME", "USER", "PASSWORD", "HOST", "PORT") if parameters.get(name)
+    }
+    there = ApiClient(free_port(), caller.headers)
+    running = ForkedProcess(database, serve, there.port)
+    try:
+        wait_until(lambda: _is_up(there), 30, "the second process responds")
+        yield there
+    finally:
+        running.kill()
+
+
+def _is_up(caller: ApiClient) -> bool:
+    try:
+        return caller.get("/health").status == 200
+    except OSError:
+        return False
