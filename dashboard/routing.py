@@ -20,7 +20,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 # The first group of a pattern is the path of the session.
 _ROUTES: tuple[tuple[re.Pattern[str], type[StreamSession]], ...] = (
     (re.compile(r"/(?:ws|sse)/live"), LiveSession),
-    (re.compile(r"/(?:ws|sse)/telemetry/([^/]+)"), TelemetrySession),
+    (re.compile(r"/(?:ws|sse)/telemetry/([\w-]{1,64})", re.ASCII), TelemetrySession),
 )
 _values = AuthMiddlewareStack(LiveConsumer.as_asgi())
 

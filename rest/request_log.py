@@ -19,6 +19,7 @@ UNCOUNTED = frozenset({"/health", "/health/detailed", "/livez", "/readyz"})
 INGEST_PATHS = ("/telemetry", "/telemetry/batch", "/bulk", "/snapshot")  # ends of the paths that receive points
 
 _VALID_ID = re.compile(rb"[\x21-\x7e]{1,%d}" % MAX_ID_LENGTH)
+_TICKET = re.compile(r"(?<=ticket=)[^&]+")  # of a live stream, which opens it once
 _process = os.urandom(6).hex().encode()  # request IDs: a random prefix per process, then a counter
 _numbers = itertools.count(1)
 
@@ -53,12 +54,13 @@ def ended(scope: Scope, visit: Visit) -> None:
         level = logging.DEBUG
     if not log.isEnabledFor(level):
         return
+    query = scope["query_string"]
     fields = {
         "request_id": visit.id,
         "caller": visit.caller or None,
         "method": scope["method"],
         "route": visit.route or None,
-        "path": scope["path"] + (f"?{query.decode('latin-1')}" if (query := scope["query_string"]) else ""),
+        "path": scope["path"] + (f"?{_TICKET.sub('***', query.decode('latin-1'))}" if query else ""),
         "status": visit.status or None,  # None: the client disconnected before the response
         "duration_ms": round(seconds * 1000, 2),
         "bytes": visit.bytes,

@@ -135,6 +135,8 @@ def user_id_of(owner: str) -> int | None:
 
 def find_session_user(session_key: str) -> Any | None:
     """Return the active user of a session; None if it has ended, also by a change of the password."""
+    if not session_key.isascii() or not session_key.isalnum():
+        return None
     request = HttpRequest()
     request.session = import_module(settings.SESSION_ENGINE).SessionStore(session_key)
     user = get_user(request)

@@ -2,9 +2,12 @@
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from datetime import UTC, datetime
 from itertools import count
+
+from django.db import OperationalError
 
 from dashboard.streams import frames, subscriptions
 from dashboard.streams.access import Access
@@ -17,8 +20,11 @@ from dashboard.streams.close_codes import (
     TOO_MANY_STREAMS,
     UNKNOWN_SUBSCRIPTION,
     CloseReason,
+    unavailable,
 )
 from dashboard.streams.session import StreamSession
+from metrics.error_responses import DATABASE_UNAVAILABLE
+from metrics.storage.errors import StorageUnavailable
 from metrics.storage.series_registry import cached_registry
 from rest.caller import Caller
 
@@ -26,6 +32,7 @@ log = logging.getLogger(__name__)
 
 MAX_STREAMS = 50  # per caller and process
 TICK = 1.0  # seconds
+MAX_UNCHECKED = 25.0  # seconds for which streams go on while rights cannot be read
 # In ticks. Streams take turns, so that thousands of them do not send at the same moment.
 PING_PERIOD = 25
 RIGHTS_PERIOD = 30
@@ -43,6 +50,7 @@ class OpenSessions:
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._revision = -1
+        self._unchecked_since: float | None = None
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -97,6 +105,8 @@ class OpenSessions:
                 self._send_pings(tick)
                 await self._check_rights(tick)
                 await self._check_subscriptions(tick)
+            except OperationalError as error:
+                log.warning("subscriptions cannot be checked: %s", str(error).split("\n")[0])
             except Exception:  # the task must go on for the other streams
                 log.exception("open streams cannot be checked")
 
@@ -133,6 +143,14 @@ class OpenSessions:
         before = sessions[0].caller
         try:
             caller: Caller | None = await in_thread(access.renew, before)
+            self._unchecked_since = None
+        except (OperationalError, StorageUnavailable):
+            self._revision = -1  # tries again in the next tick
+            self._unchecked_since = self._unchecked_since or time.monotonic()
+            if time.monotonic() - self._unchecked_since > MAX_UNCHECKED:
+                for session in sessions:
+                    session.end(unavailable(DATABASE_UNAVAILABLE))
+            return
         except Exception:
             log.exception("the rights of a stream cannot be checked")
             for session in sessions:
@@ -152,6 +170,8 @@ class OpenSessions:
             await session.revision_changed()
         except Refused as refused:
             session.end(refused.reason)
+        except (OperationalError, StorageUnavailable):
+            session.end(unavailable(DATABASE_UNAVAILABLE))
         except Exception:
             log.exception("changed rights cannot be applied to a stream")
             session.end(FAILED)

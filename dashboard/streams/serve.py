@@ -3,13 +3,15 @@
 import logging
 from collections.abc import Awaitable, Callable
 
+from django.db import OperationalError
+
 from dashboard.streams import close_codes
 from dashboard.streams.authentication import Parameters, Refused, Scope, authenticate
 from dashboard.streams.close_codes import FAILED, UNKNOWN_STREAM, CloseReason
 from dashboard.streams.open_sessions import open_sessions
 from dashboard.streams.session import InvalidMessage, StreamSession
 from dashboard.streams.socket_writer import Closed, StreamTransport
-from metrics.error_responses import EXPECTED_ERRORS
+from metrics.error_responses import DATABASE_UNAVAILABLE, EXPECTED_ERRORS
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +49,8 @@ async def serve_session(
         reason = close_codes.invalid_parameter(str(error))
     except EXPECTED_ERRORS as error:
         reason = close_codes.unavailable(str(error))
+    except OperationalError:
+        reason = close_codes.unavailable(DATABASE_UNAVAILABLE)
     except Exception:
         log.exception("a live stream failed")
         reason = FAILED
