@@ -18,6 +18,9 @@ from dashboard.streams.close_codes import INVALID_FRAME, OVERSIZED_MESSAGE, REST
 HIGH_WATER, LOW_WATER = 64 * 1024, 16 * 1024  # bytes that are written but not sent, at which sending waits and goes on
 # Bytes that the kernel buffers. By default it buffers megabytes, and a client that stopped reading is noticed late.
 SEND_BUFFER = 128 * 1024
+# What was written before a close fits into it, beside frames that a slow client has not read: the kernel delivers it
+# when that client reads again, however long after the connection was cut here.
+CLOSING_SEND_BUFFER = 1024 * 1024
 CLOSE_TIMEOUT = 5.0  # seconds until a connection is cut whose client does not answer the close
 RESTART_TIMEOUT = 1.0  # seconds, when the server stops
 TOO_BIG = 1009  # close code of RFC 6455
@@ -32,10 +35,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
-        connection = transport.get_extra_info("socket")
-        if connection is not None:
-            with contextlib.suppress(OSError):
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        self._set_send_buffer(SEND_BUFFER)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._cut is not None:
@@ -57,6 +57,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if message["type"] == "websocket.close":
             self.writable.set()
             await super().send(message)
+            self._set_send_buffer(CLOSING_SEND_BUFFER)
             self._cut_after(CLOSE_TIMEOUT)
         elif text is not None and self.handshake_complete:
             if self.disconnected or self.transport.is_closing():
@@ -101,8 +102,15 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def _write(self, frame: Frame) -> None:
         self.transport.write(frame.serialize(mask=False))
 
+    def _set_send_buffer(self, size: int) -> None:
+        """Let the kernel buffer `size` bytes, or as many as it allows."""
+        connection = self.transport.get_extra_info("socket")
+        if connection is not None:
+            with contextlib.suppress(OSError):
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
+
     def _cut_after(self, seconds: float) -> None:
-        """Abort the connection unless it is closed before; what the client does not read is discarded."""
+        """Abort the connection unless it is closed before; what the kernel does not hold by then is discarded."""
         if self.close_timer is not None:
             self.close_timer.cancel()
         if self._cut is not None:
