@@ -127,7 +127,7 @@ class DataSubscription:
         sink.start(_newest(values))
 
     async def _send(self, sink: SubscriptionSink, sent: Iterable[bytes], position: str) -> None:
-        await self._session.writer.send((sink.with_prefix(frame), position) for frame in sent)
+        await self._session.writer.send(sink.named(frame, position) for frame in sent)
 
 
 def _newest(values: Iterable[SeriesValue]) -> dict[int, int]:

@@ -80,8 +80,9 @@ class LiveSession(StreamSession):
             sink = self._sink = EventSink(self.writer, await self._read_visibility())
         sink.hold()
         sink.channels |= channels
-        position = await self._hub.attach(sink)
-        self.writer.reply(frames.subscribed(sink.channels, position if resume_from is None else str(resume_from)))
+        attached_at = await self._hub.attach(sink)
+        position = attached_at if resume_from is None else str(resume_from)
+        self.writer.reply(frames.subscribed(sink.channels, position), position)
         missed: list[ChannelEvent] = []
         try:
             if resume_from is not None:

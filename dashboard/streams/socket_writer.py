@@ -120,12 +120,12 @@ class SubscriptionSink:
             return
         if self._shared is not None:
             shared, self._shared = self._shared, None
-            yield self.with_prefix(shared.encoded), shared.position
+            yield self.named(shared.encoded, shared.position)
         if self._pending:
             pending, self._pending, position = self._pending, {}, self._position
             values = (to_value(entry.value, entry.skipped) for entry in pending.values())
             for frame in frames.points(values, position):
-                yield self.with_prefix(frame), position
+                yield self.named(frame, position)
 
     @property
     def has_frames(self) -> bool:
@@ -136,9 +136,12 @@ class SubscriptionSink:
         """Number of series whose newest value waits."""
         return len(self._pending)
 
-    def with_prefix(self, frame: bytes) -> bytes:
-        """Return a data frame that names the subscription."""
-        return frame if self.prefix is None else self.prefix + frame[1:]
+    def named(self, frame: bytes, position: str | None) -> Frame:
+        """Return a data frame that names the subscription.
+
+        The position of a stream of several subscriptions is that of its events; theirs are only inside their frames.
+        """
+        return (frame, position) if self.prefix is None else (self.prefix + frame[1:], None)
 
 
 class SocketWriter:
@@ -153,7 +156,7 @@ class SocketWriter:
         self._draining: asyncio.Task[None] | None = None
         self._is_closed = False
         self._sinks: dict[str | None, SubscriptionSink] = {}
-        self._replies: deque[bytes] | None = None
+        self._replies: deque[Frame] | None = None
         self._ring: deque[Frame] | None = None
         self._has_overflow = False
         self._figures: bytes | None = None
@@ -193,14 +196,14 @@ class SocketWriter:
         self._ping = frame
         self.wake()
 
-    def reply(self, frame: bytes) -> None:
+    def reply(self, frame: bytes, position: str | None = None) -> None:
         """Take an answer to a message of the client."""
         if self._replies is None:
             self._replies = deque()
         if len(self._replies) >= MAX_REPLIES:
             self._fail(TOO_SLOW)
             return
-        self._replies.append(frame)
+        self._replies.append((frame, position))
         self.wake()
 
     def wake(self) -> None:
@@ -273,8 +276,7 @@ class SocketWriter:
     def _take(self) -> Iterator[Frame]:
         """Remove everything that waits now and yield its frames."""
         replies, self._replies = self._replies, None
-        for frame in replies or ():
-            yield frame, None
+        yield from replies or ()
         if self._ping is not None:
             frame, self._ping = self._ping, None
             yield frame, None

@@ -419,16 +419,24 @@ def test_server_sent_events_carry_the_same_frames(administrator: ApiClient, gate
         assert types[0] == "subscribed"
 
 
-def test_position_of_values_does_not_end_server_sent_events(administrator: ApiClient, gateway: ApiClient):
-    """`Last-Event-ID` is the position of the last frame, which may be one of values."""
+def test_id_of_server_sent_events_is_the_position_of_events_only(administrator: ApiClient, gateway: ApiClient):
+    """A position of values in `Last-Event-ID` could be ahead of events that were not sent."""
     assert gateway.post("devices/a/telemetry", point()).status == 200
-    with EventStream(administrator, "/sse/live?channels=devices&device_ids=a") as stream:
-        while (frame := stream.next()) is not None and frame["type"] != "snapshot":
-            continue
-        position = stream.fields.get("id", "")
-    with EventStream(administrator, "/sse/live?channels=devices&device_ids=a", Last_Event_ID=position) as stream:
-        types = {(stream.next() or {}).get("type") for _ in range(2)}
-        assert "error" not in types and "subscribed" in types
+    path = "/sse/live?channels=devices&device_ids=a&max_frequency=100"
+    with EventStream(administrator, path) as stream:
+        ids = {}
+        while "points" not in ids:
+            frame = stream.next()
+            assert frame is not None
+            ids[frame["type"]] = stream.fields.get("id"), frame.get("position")
+            if frame["type"] == "snapshot":
+                assert gateway.post("devices/a/telemetry", point(value=1)).status == 200
+        assert ids["subscribed"][0] == ids["subscribed"][1] and ids["snapshot"][0] is ids["points"][0] is None
+    record(silent())
+    with EventStream(administrator, path, Last_Event_ID=str(ids["subscribed"][0])) as stream:
+        while (frame := stream.next()) is not None and frame["type"] != "event":
+            assert frame["type"] in ("subscribed", "snapshot")
+        assert frame is not None and frame["event"]["type"] == "device.silent"
 
 
 # --- bad input --------------------------------------------------------------------------------------
