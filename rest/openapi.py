@@ -39,6 +39,7 @@ class Tag(Enum):
     EXPORT = "Export", "Export points as files."
     ACCESS = "Access", "API keys and tokens."
     AUDIT = "Audit", "Log of changes."
+    EVENTS = "Event bus", "Messages of the event bus that could not be processed or delivered."
 
 
 # Responses without a body of their own: status, name of the component, description.

@@ -19,6 +19,7 @@ from metrics.storage.merge.damaged_blocks import DamageCount, count_damage
 from metrics.storage.read.merge_backlog import UnmergedBacklog, read_unmerged_backlog, seconds_since_heartbeat
 from metrics.storage.write.group_commit import MAX_QUEUED_POINTS, running_writer
 from metrics.streams.commit_follower import follower
+from telemetry_site.bus.health import BusHealth, read_bus_health
 from telemetry_site.middleware.websocket_count import WebSocketCount
 
 HEALTHY, DEGRADED, UNHEALTHY = "healthy", "degraded", "unhealthy"  # in ascending severity
@@ -55,6 +56,7 @@ class DatabaseFigures:
     damage: DamageCount
     heartbeat_age: float | None  # seconds since the last heartbeat of a worker; None if there was none
     recent: request_history.RecentRequests
+    bus: BusHealth
 
 
 def run_checks() -> tuple[dict[str, ComponentHealth], dict[str, Any]]:
@@ -70,6 +72,8 @@ def run_checks() -> tuple[dict[str, ComponentHealth], dict[str, Any]]:
         ),
         "real_time_stream": _stream(redis_is_up),
     }
+    if figures is not None and figures.bus.is_shown:
+        components["event_bus"] = _event_bus(figures.bus)
     return components, _performance(figures, redis_is_up)
 
 
@@ -136,7 +140,15 @@ def _database_figures() -> DatabaseFigures:
             count_damage(connection),
             seconds_since_heartbeat(connection),
             request_history.read_recent(connection),
+            read_bus_health(connection),
         )
+
+
+def _event_bus(health: BusHealth) -> ComponentHealth:
+    problems = health.problems
+    return (
+        ComponentHealth(DEGRADED, "; ".join(problems)) if problems else ComponentHealth(HEALTHY, "events are delivered")
+    )
 
 
 def _ingestion(figures: DatabaseFigures | None) -> ComponentHealth:
@@ -192,7 +204,7 @@ def _performance(figures: DatabaseFigures | None, redis_is_up: bool) -> dict[str
         (
             "database_round_trip_ms", "commits", "commits_to_merge", "points_to_merge", "oldest_commit_seconds",
             "damaged_blocks", "worker_heard_seconds_ago", "points_per_second", "avg_latency_ms", "p95_latency_ms",
-            "error_rate",
+            "error_rate", "bus",
         )
     )  # fmt: skip
     performance |= {
@@ -215,5 +227,6 @@ def _performance(figures: DatabaseFigures | None, redis_is_up: bool) -> dict[str
             "avg_latency_ms": requests["avg_latency"],
             "p95_latency_ms": requests["p95_latency"],
             "error_rate": requests["error_rate"],
+            "bus": figures.bus.figures(),
         }
     return performance

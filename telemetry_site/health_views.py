@@ -101,6 +101,33 @@ class ComponentsAnswer(ResponseSerializer):
     time_series_db = ComponentAnswer()
     alert_engine = ComponentAnswer()
     real_time_stream = ComponentAnswer()
+    event_bus = ComponentAnswer(
+        required=False, help_text="Only with a target, or if a transaction holds the outbox of events back."
+    )
+
+
+class BusTargetAnswer(ResponseSerializer):
+    name = serializers.CharField()
+    events_waiting = serializers.IntegerField(help_text="Events that the target has not received, at most 20,000.")
+    oldest_event_seconds = serializers.FloatField(help_text="Age of the oldest of them.")
+    delivered = serializers.IntegerField(help_text="Events delivered since the installation.")
+    failing_since = serializers.DateTimeField(allow_null=True)
+    last_error = serializers.CharField(help_text="Also after it was overcome.")
+    sync_interval = serializers.CharField(
+        allow_null=True, help_text="Of a NATS server: `always`, an interval, or `unknown`; null for other targets."
+    )
+    reported_seconds_ago = serializers.FloatField(
+        allow_null=True, help_text="Seconds since the relay last reported; null if none has run."
+    )
+
+
+class BusAnswer(ResponseSerializer):
+    targets = BusTargetAnswer(many=True)
+    outbox_held_back_seconds = serializers.FloatField(
+        help_text="Age of a transaction that keeps committed events from being sent; 0 if there is none."
+    )
+    outbox_held_back_by = serializers.CharField(allow_null=True)
+    parked_messages = serializers.IntegerField(help_text="At most 10,000.")
 
 
 class PerformanceAnswer(ResponseSerializer):
@@ -127,6 +154,7 @@ class PerformanceAnswer(ResponseSerializer):
         help_text="Commits that this process has decoded for live streams; each once, whatever the number of streams."
     )
     redis = serializers.ChoiceField(["up", "down"])
+    bus = BusAnswer(allow_null=True, help_text="Event bus.")
 
     def get_fields(self) -> dict[str, serializers.Field]:
         """Mark the figures that anonymous callers do not get as optional."""
@@ -167,6 +195,23 @@ _EXAMPLE = {
         "sockets_here": 3,
         "commits_decoded_here": 1200,
         "redis": "up",
+        "bus": {
+            "targets": [
+                {
+                    "name": "nats",
+                    "events_waiting": 0,
+                    "oldest_event_seconds": 0.0,
+                    "delivered": 1042,
+                    "failing_since": None,
+                    "last_error": "",
+                    "sync_interval": "always",
+                    "reported_seconds_ago": 1.2,
+                }
+            ],
+            "outbox_held_back_seconds": 0.0,
+            "outbox_held_back_by": None,
+            "parked_messages": 0,
+        },
     },
 }
 

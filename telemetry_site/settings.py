@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from ingest.identity import trusted_issuers
+from telemetry_site.bus.inbound.subjects import parse_subjects
 from telemetry_site.bus.webhook_settings import parse_webhooks
 from telemetry_site.consul_address import AgentAddress, parse_token
 from telemetry_site.embedded.paths import DataFolder
@@ -252,6 +253,8 @@ EXPORTS_DIR = env.folder("TELEMETRY_EXPORTS_DIR", DATA_DIR / "exports")  # sever
 # Comma-separated servers of one cluster. Empty: no events are sent to NATS and none are received.
 NATS_URL = env.addresses("NATS_URL", ("nats", "tls", "ws", "wss"))
 NATS_PREFIX = env.word("TELEMETRY_NATS_PREFIX", "telemetry")  # of subjects; installations that share a NATS differ
+# Subjects with the events of other services, such as services.device.deleted.
+NATS_INBOUND = env.parsed("TELEMETRY_BUS_INBOUND", parse_subjects, "services.>")
 NATS_MONITORING_URL = env.url("TELEMETRY_NATS_MONITORING_URL", ("http", "https"))
 EVENT_WEBHOOKS = env.parsed("TELEMETRY_EVENT_WEBHOOKS", parse_webhooks, "[]")
 EVENT_REDIS_STREAM = env.text("TELEMETRY_EVENT_REDIS_STREAM")

@@ -83,6 +83,7 @@ ACCESS_RULES: list[tuple[str, str, set[str] | str]] = [
     # When this request is sent, the device in the paths has been deleted together with its key.
     (r"/api/v1/telemetry/subscribe/{subscription_id}", "DELETE", READERS | {"other device"}),
     (r"/api/v1/telemetry/audit", "GET", ADMINS),
+    (r"/api/v1/telemetry/bus/parked(/{number}(/replay)?)?", "GET POST DELETE", ADMINS),
     (
         r"/api/v1/telemetry/(devices|devices\.csv|deletions(/{deletion_id})?|groups(/{name}(/devices)?)?)",
         "GET",
