@@ -11,18 +11,18 @@ from typing import Any
 
 from nats.aio.client import Client
 from nats.js import JetStreamContext, api
-from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
+from nats.js.errors import NotFoundError
 
 from telemetry_site.bus.cloud_event import CloudEvent
 from telemetry_site.bus.event_loop import EventLoopThread
 from telemetry_site.bus.nats_connection import CALL_TIMEOUT, connect, error_text
 from telemetry_site.bus.nats_server import read_sync_interval
+from telemetry_site.bus.targets.nats_publisher import WRONG_LAST_MESSAGE, Acknowledgement, Publisher
 from telemetry_site.bus.targets.target import Delivery, Stream, TargetUnavailable
 
-ACKNOWLEDGE_TIMEOUT = 5.0  # seconds; the futures of nats-py have none
+ACKNOWLEDGE_TIMEOUT = 5.0  # seconds
 DUPLICATE_WINDOW = 3600  # seconds
 _DAY = 86_400
-_WRONG_LAST_MESSAGE = 10070  # error code of JetStream
 _LIMITS = {
     Stream.EVENTS: {"max_age": 30 * _DAY, "discard": api.DiscardPolicy.NEW},
     Stream.DATA: {"max_age": _DAY, "max_bytes": 1024**3, "discard": api.DiscardPolicy.OLD},
@@ -40,12 +40,15 @@ class NatsTarget:
         self._url, self._prefix, self._monitoring_url = url, prefix, monitoring_url
         self._loop: EventLoopThread | None = None
         self._client: Client | None = None
+        self._publisher: Publisher | None = None
 
     def open(self) -> None:
         self.close()
         self._loop = EventLoopThread("nats")
         try:
             self._client = self._run(connect(self._url, "relay"))
+            self._publisher = Publisher(self._client)
+            self._run(self._publisher.start())
             self._run(self._create_streams())
         except Exception as error:
             self.close()
@@ -69,7 +72,7 @@ class NatsTarget:
     def close(self) -> None:
         if self._loop is not None:
             self._loop.close(self._disconnect())
-        self._loop = self._client = None
+        self._loop = self._client = self._publisher = None
 
     def stream_name(self, stream: Stream) -> str:
         return stream_name(self._prefix, stream)
@@ -117,8 +120,8 @@ class NatsTarget:
 
     async def _publish(self, stream: Stream, events: Sequence[CloudEvent]) -> Delivery:
         assert self._client is not None
-        jetstream = self._jetstream
-        acknowledgements: list[asyncio.Future[api.PubAck]] = []
+        assert self._publisher is not None
+        acknowledgements: list[asyncio.Future[Acknowledgement]] = []
         refused = ""
         for event, before in zip(events, [None, *events[:-1]], strict=True):
             headers = event.headers() | {"Nats-Msg-Id": event.id}
@@ -128,7 +131,7 @@ class NatsTarget:
             if size > self._client.max_payload:
                 refused = f"{size:,} bytes; the NATS server accepts {self._client.max_payload:,}"
                 break
-            sending = jetstream.publish_async(self.subject(stream, event), event.data, headers=headers)
+            sending = self._publisher.publish(self.subject(stream, event), event.data, headers)
             acknowledgements.append(await asyncio.wait_for(sending, ACKNOWLEDGE_TIMEOUT))
         if acknowledgements:
             await asyncio.wait(acknowledgements, timeout=ACKNOWLEDGE_TIMEOUT)
@@ -143,17 +146,15 @@ def stream_name(prefix: str, stream: Stream) -> str:
     return stream.name if prefix == "telemetry" else f"{prefix.upper()}_{stream.name}"
 
 
-def _acknowledged(acknowledgements: Sequence["asyncio.Future[api.PubAck]"]) -> tuple[int, str]:
-    """Return how many of the first publishes were stored, and the error of the next one."""
-    for count, acknowledgement in enumerate(acknowledgements):
-        if not acknowledgement.done():
+def _acknowledged(acknowledgements: Sequence["asyncio.Future[Acknowledgement]"]) -> tuple[int, str]:
+    """Return how many of the first events were stored, and the error of the next one."""
+    for count, future in enumerate(acknowledgements):
+        if not future.done():
             return count, f"no acknowledgement within {ACKNOWLEDGE_TIMEOUT:g} s"
-        error = acknowledgement.exception()
-        if isinstance(error, APIError) and error.err_code == _WRONG_LAST_MESSAGE and count:
+        answer = future.result()
+        if answer.error_code == WRONG_LAST_MESSAGE and count:
             # The event before is an older duplicate, so the order cannot be checked: the next window starts here.
             return count, ""
-        if isinstance(error, NoStreamResponseError):
-            return count, "the stream does not exist"
-        if error is not None:
-            return count, error_text(error)
+        if answer.error:
+            return count, answer.error
     return len(acknowledgements), ""
