@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,13 +14,14 @@ import redis
 from django.conf import settings as django_settings
 
 from alerts.notifications.channels.webhook import sign
+from metrics.storage.connection import dedicated_connection
+from metrics.storage.merge.schedule import merge_commits
 from telemetry_site.bus.models import BusTarget, CommitPosition, ParkedMessage
 from telemetry_site.bus.relay import TargetRelay
 from telemetry_site.bus.targets.redis_target import RedisTarget
 from telemetry_site.bus.targets.webhook_target import WebhookTarget
 from telemetry_site.bus.webhook_settings import EventWebhook, parse_webhooks
 from tests.conftest import ApiClient
-from tests.metrics.stored_points import merge_all_commits
 from tests.private_nats import PrivateNats
 from tests.telemetry_site.bus.conftest import nats_target, write_events
 from tests.telemetry_site.bus.test_relay_faults import wait_until_drained
@@ -28,11 +30,12 @@ from tests.telemetry_site.site_process import wait_until
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("site")]
 RunRelay = Callable[..., TargetRelay]
 SECRET = "s" * 32
+YESTERDAY = (datetime.now(UTC) - timedelta(days=1)).date()
 
 
 def send_points(client: ApiClient, device_id: str, metrics: int, count: int = 2) -> None:
     points = [
-        {"timestamp": f"2026-01-02T03:04:0{second}Z", "metric_name": f"m{metric:03}", "value": second}
+        {"timestamp": f"{YESTERDAY}T03:04:0{second}Z", "metric_name": f"m{metric:03}", "value": second}
         for metric in range(metrics)
         for second in range(count)
     ]
@@ -121,8 +124,8 @@ def test_each_commit_gives_one_data_event_per_device(nats: PrivateNats, run_rela
         "device_id": "pump",
         "points": 2,
         "metrics": ["m000"],
-        "time_from": "2026-01-02T03:04:00.000000Z",
-        "time_to": "2026-01-02T03:04:01.000000Z",
+        "time_from": f"{YESTERDAY}T03:04:00.000000Z",
+        "time_to": f"{YESTERDAY}T03:04:01.000000Z",
         "shard": 0,
         "sequence": boiler["sequence"] + 1,
     }
@@ -138,7 +141,8 @@ def test_commits_merged_during_an_outage_are_reported_by_block(
     relay.join(10)
     for device in ("boiler", "pump", "boiler"):
         send_points(admin, device, metrics=3)
-    merge_all_commits()
+    with dedicated_connection() as database:
+        merge_commits(database, force=True)
     send_points(admin, "fan", metrics=1)
 
     run_relay(target)
@@ -167,7 +171,8 @@ def test_webhook_receives_signed_batches_in_order(receiver: Receiver, run_relay:
     assert abs(at - time.time()) < 60
     assert receiver.events[0] | {"id": "", "time": "", "data": {}} == {
         "specversion": "1.0", "id": "", "source": "/telemetry", "type": "device.created", "subject": "device/device 0",
-        "time": "", "datacontenttype": "application/json", "dataschema": "urn:telemetry:event:device.created:1", "data": {},
+        "time": "", "datacontenttype": "application/json", "dataschema": "urn:telemetry:event:device.created:1",
+        "data": {},
     }  # fmt: skip
 
 
