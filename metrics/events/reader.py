@@ -20,6 +20,14 @@ _BAND = f"""
 SELECT {_COLUMNS} FROM metrics_event
 WHERE xid >= %s::text::xid8 AND xid < %s::text::xid8 AND id > %s ORDER BY id LIMIT %s
 """  # noqa: S608 - names of columns
+# The first transaction of a band with an event whose predecessor is not in the band.
+_FIRST_BEFORE_ITS_CAUSE = """
+SELECT later.xid::text::bigint FROM metrics_event later
+WHERE later.xid >= %(low)s::text::xid8 AND later.xid < %(high)s::text::xid8 AND EXISTS (
+    SELECT FROM metrics_event earlier
+    WHERE earlier.xid >= %(high)s::text::xid8 AND earlier.subject = later.subject AND earlier.id < later.id
+) ORDER BY later.xid LIMIT 1
+"""
 # One statement is one snapshot: the next threshold belongs to the rows that are read.
 _LIVE = f"""
 SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, e.* FROM (SELECT 1) one LEFT JOIN LATERAL (
@@ -73,15 +81,31 @@ class Band:
 def read_band(connection: Connection, band: Band, limit: int) -> tuple[Band, list[StoredEvent]]:
     """Return at most `limit` events after a position, in order, and the band that they are from.
 
-    All transactions of a band have ended, so the band is complete, and ids order its events by cause: a transaction
+    All transactions of a band have ended, so the band is complete, and ids order the events of a subject: a transaction
     that waited for the row lock of another one wrote its event later. The caller moves `last_id` as it processes the
-    events. When a band has been read to its end, the next one reaches to the oldest running transaction.
+    events. When a band has been read to its end, the next one reaches to the oldest running transaction, or to before
+    the first event whose predecessor would be in a later band.
     """
     events = _band_rows(connection, band, limit)
     if events:
         return band, events
-    following = Band(band.high, max(band.high, oldest_running_transaction(connection)))
+    following = Band(band.high, _end_of_next_band(connection, band.high))
     return following, _band_rows(connection, following, limit) if following.high > following.low else []
+
+
+def _end_of_next_band(connection: Connection, low: int) -> int:
+    """Return the end of the band that begins at `low`; `low` if nothing can be read yet.
+
+    A transaction can wait for one with a larger id, so the events of both may have their order in ids only. They have
+    to be in one band. That is possible as soon as no transaction between them is running.
+    """
+    high = max(low, oldest_running_transaction(connection))
+    while high > low:
+        row = connection.execute(_FIRST_BEFORE_ITS_CAUSE, {"low": low, "high": high}).fetchone()
+        if row is None:
+            break
+        high = row[0]
+    return high
 
 
 def _band_rows(connection: Connection, band: Band, limit: int) -> list[StoredEvent]:
