@@ -1,4 +1,7 @@
-"""A relay to NATS in a process of its own, for tests that kill it: `python -m … URL` relays until it is killed."""
+"""Relays to NATS in processes of their own, for tests that kill them: `python -m … URL DATABASE`.
+
+Each line of standard input starts a relay in a new process, whose id is printed. Django is loaded once.
+"""
 
 import os
 import sys
@@ -15,9 +18,13 @@ def main() -> None:
     from telemetry_site.bus.targets.nats_target import NatsTarget
 
     settings.DATABASES["default"]["NAME"] = sys.argv[2]
-    relay = TargetRelay(NatsTarget(sys.argv[1], "telemetry", ""), poll_interval=0.02)
-    print("started", flush=True)
-    relay.run()
+    for _ in sys.stdin:
+        process = os.fork()
+        if not process:
+            TargetRelay(NatsTarget(sys.argv[1], "telemetry", ""), poll_interval=0.02).run()
+        print(process, flush=True)
+        os.waitpid(process, 0)
+        print("ended", flush=True)
 
 
 if __name__ == "__main__":
