@@ -346,6 +346,8 @@ LOGGING = {
                 PROVISIONED_API_KEY,
                 DATABASES["default"].get("PASSWORD", ""),
                 EMAIL_HOST_PASSWORD,
+                *(unquote(urlsplit(server).password or "") for server in NATS_URL.split(",")),
+                *(webhook.secret for webhook in EVENT_WEBHOOKS),
             ],
         },
     },
