@@ -14,8 +14,8 @@ from dashboard.streams.socket_writer import Closed, SubscriptionSink
 from ingest.identity.keys import members_of
 from metrics.error_responses import EXPECTED_ERRORS
 from metrics.streams.commit_follower import follower
-from metrics.streams.encoding import SeriesValue, to_value
-from metrics.streams.feeds import Feed, FeedKey
+from metrics.streams.encoding import to_value
+from metrics.streams.feeds import Feed, FeedKey, newest_by_series
 from metrics.streams.gaps import read_gap, read_snapshot
 from metrics.streams.positions import Position
 from rest.caller import Caller
@@ -66,8 +66,9 @@ class DataSubscription:
         if not gap.recovered:
             await self._send_snapshot(sink, feed, False, gap.reason)
             return
+        feed.mark_sent(sink, gap.known)
         await self._send(sink, frames.gap(map(to_value, gap.values), position), position)
-        sink.start(_newest(gap.values))
+        sink.start(newest_by_series(gap.known))
 
     async def apply_rights(self) -> None:
         """Follow the series that the caller sees now; after a change a snapshot is sent."""
@@ -123,15 +124,9 @@ class DataSubscription:
     ) -> None:
         position = feed.position  # before the read: what is committed meanwhile reaches the feed too
         values = await asyncio.to_thread(read_snapshot, feed.key)
+        feed.mark_sent(sink, values)
         await self._send(sink, frames.snapshot(map(to_value, values), position, recovered, reason), position)
-        sink.start(_newest(values))
+        sink.start(newest_by_series(values))
 
     async def _send(self, sink: SubscriptionSink, sent: Iterable[bytes], position: str) -> None:
         await self._session.writer.send(sink.named(frame, position) for frame in sent)
-
-
-def _newest(values: Iterable[SeriesValue]) -> dict[int, int]:
-    newest: dict[int, int] = {}
-    for value in values:
-        newest[value.series_id] = max(newest.get(value.series_id, value.timestamp), value.timestamp)
-    return newest

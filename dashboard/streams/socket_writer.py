@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from dashboard.streams import frames
 from dashboard.streams.close_codes import FAILED, TOO_SLOW, CloseReason
 from metrics.streams.encoding import SeriesValue, to_value
-from metrics.streams.feeds import FeedBatch
+from metrics.streams.feeds import FeedBatch, without_known
 
 log = logging.getLogger(__name__)
 
@@ -88,16 +90,15 @@ class SubscriptionSink:
         self.clear()
         self.on_lost()
 
-    def start(self, sent: Mapping[int, int]) -> None:
+    def start(self, known: Mapping[int, SeriesValue]) -> None:
         """Send the values that arrived while the snapshot was read, except those that it contains.
 
-        `sent` has the time in µs of the newest value in the snapshot by series id.
+        `known` has the newest value in the snapshot by series id; older ones are sent as late.
         """
-        self._pending = {
-            series_id: pending
-            for series_id, pending in self._pending.items()
-            if pending.value.late or pending.value.timestamp > sent.get(series_id, -(2**63))
-        }
+        waiting, self._pending = self._pending, {}
+        for pending in waiting.values():
+            for value in without_known([replace(pending.value, skipped=pending.skipped)], known):
+                self._pending[value.series_id] = _Pending(value, pending.skipped)
         self.is_loading = False
         self.writer.wake()
 

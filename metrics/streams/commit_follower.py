@@ -97,7 +97,7 @@ class CommitFollower:
         self._thread.shutdown(wait=False)
 
     def _start(self) -> None:
-        if self._task is None:
+        if self._task is None or self._task.done():  # done with its event loop
             self._loop = asyncio.get_running_loop()
             self._ready, self._committed, self._position = asyncio.Event(), asyncio.Event(), None
             self._routing, self._has_failed = Routing(), False

@@ -71,6 +71,16 @@ class _Joining:
     known: dict[int, SeriesValue] = field(default_factory=dict)
 
 
+def newest_by_series(values: Iterable[SeriesValue]) -> dict[int, SeriesValue]:
+    """Return the newest of these values by series; of two of one time the later in the order."""
+    newest: dict[int, SeriesValue] = {}
+    for value in values:
+        other = newest.get(value.series_id)
+        if other is None or value.timestamp >= other.timestamp:
+            newest[value.series_id] = value
+    return newest
+
+
 def without_known(values: Iterable[SeriesValue], known: Mapping[int, SeriesValue]) -> list[SeriesValue]:
     """Return values for a client that has others: without those that it has, and with older ones marked as late.
 
@@ -110,6 +120,11 @@ class Feed:
         """The position up to which this feed has taken commits."""
         return self._read_position()
 
+    @property
+    def is_sending(self) -> bool:
+        """Whether values wait for their period or are being sent."""
+        return bool(self._conflation or self._outgoing)
+
     def attach(self, sink: Sink) -> None:
         """Pass batches to a sink from now on.
 
@@ -127,12 +142,7 @@ class Feed:
         """Note the values that the client of a sink got from storage: they are not sent again, older ones are late."""
         if sink not in self._sinks:
             return
-        known: dict[int, SeriesValue] = {}
-        for value in values:
-            other = known.get(value.series_id)
-            if other is None or value.timestamp >= other.timestamp:
-                known[value.series_id] = value
-        self._joining[sink] = _Joining(_now(), known)
+        self._joining[sink] = _Joining(_now(), newest_by_series(values))
 
     def add(self, points: SeriesPoints) -> None:
         """Take the points of a series in a commit."""

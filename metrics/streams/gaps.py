@@ -59,11 +59,13 @@ class Gap:
 
     recovered  whether the values are complete; otherwise `reason` says why, and the client needs a snapshot
     values     every point that it missed; points that it has may be among them
+    known      the newest value of each series that the client has with the missed ones, for `Feed.mark_sent`
     """
 
     recovered: bool
     reason: Reason | None = None
     values: list[SeriesValue] = field(default_factory=list)
+    known: list[SeriesValue] = field(default_factory=list)
 
 
 class _NotRecoverable(Exception):
@@ -109,16 +111,17 @@ def _pages(devices: Iterable[str]) -> Iterator[list[str]]:
 
 def read_gap(key: FeedKey, position: Position) -> Gap:
     """Return every point of the matching series in commits after a position. Raises StorageUnavailable."""
+    known = read_snapshot(key)  # before the gap: the client has all of it then
     try:
         with snapshot() as connection:
             if position.epoch != read_epoch(connection):
-                return Gap(False, "epoch")
+                raise _NotRecoverable("epoch")
             series = dict(find_series(connection, key))
             parts = _read_missed(connection, position, np.array(sorted(series), np.int64))
         values = _to_values(key, series, parts)
     except _NotRecoverable as error:
         return Gap(False, error.reason)
-    return Gap(True, None, values)
+    return Gap(True, None, values, [*known, *values])
 
 
 def _read_missed(connection: Connection, position: Position, series: Ints) -> list[Columns]:

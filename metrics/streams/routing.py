@@ -43,16 +43,16 @@ class Routing:
         self._routed = None
 
     def add_feed(self, feed: Feed, series: Iterable[tuple[int, StreamedSeries]]) -> None:
-        """Route to a new feed all series that match it, by id."""
-        new = []
+        """Route to a new feed all series that match it, by id.
+
+        A series without a route does not count as looked up: other feeds may wait for it since before it was created.
+        """
         for series_id, streamed in series:
             route = self._routes.get(series_id)
             if route is None:
                 self._routes[series_id] = Route(streamed, [feed])
-                new.append(series_id)
             elif feed not in route.feeds:
                 route.feeds.append(feed)
-        self._looked_up = np.union1d(self._looked_up, np.array(new, np.int64))
         self._routed = None
 
     def remove_feed(self, feed: Feed) -> None:

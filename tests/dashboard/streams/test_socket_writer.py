@@ -114,12 +114,13 @@ async def test_late_value_does_not_replace_the_newest(client: Client, writer: So
 async def test_values_wait_for_the_snapshot_and_are_not_sent_twice(client: Client, writer: SocketWriter):
     client.reads.set()
     sink = writer.add_sink(lambda: None)
-    sink.offer(FeedBatch("e.2", [value_at(1, 20), value_at(2, 21)]))
+    sink.offer(FeedBatch("e.2", [value_at(1, 20), value_at(2, 21), value_at(3, 19)]))
     await writer.send((frame, None) for frame in frames.snapshot([], "e.1"))
     assert [message["type"] for message in client.messages] == ["snapshot"]
-    sink.start({1: 20, 2: 20})
+    sink.start({series_id: value_at(series_id, 20) for series_id in (1, 2, 3)})
     await until(lambda: len(client.received) == 2)
-    assert [value["timestamp"][-8:] for value in client.messages[1]["values"]] == [".000021Z"]
+    values = [(value["timestamp"][-8:], "late" in value) for value in client.messages[1]["values"]]
+    assert values == [(".000021Z", False), (".000019Z", True)]
 
 
 async def test_subscriptions_of_one_stream_are_named_and_kept_apart(client: Client, writer: SocketWriter):
