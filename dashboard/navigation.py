@@ -6,12 +6,12 @@ from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
 from django.utils.timezone import get_current_timezone_name
 
-from dashboard.live_subscription import VALUES_PATH
 from dashboard.open_alert_counts import OpenAlertCounts
 from metrics.storage.disk_space import is_disk_full
 from rest.caller import Scope, caller_of
 
 API_URL = "/api/v1/telemetry"
+LIVE_URL, LIVE_EVENTS_URL = "/ws/live", "/sse/live"
 THEMES = ("light", "dark")
 # The name of the page, which is its first part in paths too, the label and the icon of each entry of the menu.
 MAIN = (("overview", "Overview", "gauge"), ("alerts", "Alerts", "bell"), ("devices", "Devices", "device"))
@@ -46,7 +46,8 @@ def page_context(request: HttpRequest) -> dict[str, Any]:
     theme = request.COOKIES.get("telemetry_theme", "")
     return {
         "api_url": API_URL,
-        "live_url": f"/{VALUES_PATH}",
+        "live_url": LIVE_URL,
+        "live_events_url": LIVE_EVENTS_URL,
         "disk_full": is_disk_full(),
         "time_zone": get_current_timezone_name(),
         "theme": theme if theme in THEMES else "",

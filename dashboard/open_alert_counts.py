@@ -74,6 +74,11 @@ class OpenAlertCounts:
         return f"({self.unacknowledged}) " if self.unacknowledged else ""
 
     @property
+    def counts_text(self) -> str:
+        """The number of open and of unacknowledged alerts in words."""
+        return f"{self.open} open, {self.unacknowledged} unacknowledged"
+
+    @property
     def by_level(self) -> list[OpenLevelCount]:
         """The counts of each level, the highest level first."""
         return [

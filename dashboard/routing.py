@@ -4,10 +4,6 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from channels.auth import AuthMiddlewareStack
-
-from dashboard.consumers import LiveConsumer
-from dashboard.live_subscription import VALUES_PATH
 from dashboard.streams import websocket
 from dashboard.streams.live_consumer import LiveSession
 from dashboard.streams.session import StreamSession
@@ -22,7 +18,6 @@ _ROUTES: tuple[tuple[re.Pattern[str], type[StreamSession]], ...] = (
     (re.compile(r"/(?:ws|sse)/live"), LiveSession),
     (re.compile(r"/(?:ws|sse)/telemetry/([\w-]{1,64})", re.ASCII), TelemetrySession),
 )
-_values = AuthMiddlewareStack(LiveConsumer.as_asgi())
 
 
 def find_stream(path: str) -> tuple[type[StreamSession] | None, str]:
@@ -35,7 +30,4 @@ def find_stream(path: str) -> tuple[type[StreamSession] | None, str]:
 
 async def websockets(scope: Scope, receive: Receive, send: Send) -> None:
     """ASGI application of all WebSockets."""
-    if scope["path"] == f"/{VALUES_PATH}":
-        await _values(scope, receive, send)
-        return
     await websocket.serve(scope, receive, send, *find_stream(scope["path"]))

@@ -15,7 +15,6 @@ from dashboard.streams import channels, figures, open_sessions
 from ingest import authentication
 from ingest.identity import issuer_tokens, keys, last_used
 from ingest.rejected import inbox
-from metrics import stream_follower
 from metrics.query import last_seen
 from metrics.storage import disk_space, series_registry, shards
 from metrics.storage.merge import damaged_blocks
@@ -44,7 +43,6 @@ CACHES = (
     ProcessCache("metrics.storage.read.block_cache.decoded_blocks", block_cache.clear_block_cache),
     ProcessCache("metrics.storage.merge.damaged_blocks._logged", damaged_blocks.reset_logged_damage),
     ProcessCache("metrics.storage.read.point_totals.series_devices", point_totals.series_devices.forget),
-    ProcessCache("metrics.stream_follower._follower", stream_follower.reset_stream_follower),
     ProcessCache("metrics.streams.commit_follower._follower", commit_follower.reset_commit_follower),
     ProcessCache("metrics.streams.event_follower._follower", event_follower.reset_event_follower),
     ProcessCache("metrics.query.last_seen._cache", last_seen.clear_cache),

@@ -108,16 +108,18 @@ def inbox(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def alert_updates(request: HttpRequest) -> JsonResponse:
-    """Return the status of the alerts that a page shows (`shown`), and how many alerts are newer than `since`."""
+    """Return the status of the alerts that a page shows (`shown`), and how many are newer than `since`."""
     caller = caller_of(request.user)
     visible = Alert.objects.visible_to(caller).without_shadows()
     since = to_int(request.GET.get("since", ""))
     newer = InboxFilters.parse(request.GET).apply(visible, caller).filter(pk__gt=since, status__in=OPEN_STATUSES)
+    count = newer[:MAX_COUNT].count()
     shown = visible.filter(alert_id__in=_shown_ids(request, MAX_UPDATED))
     return JsonResponse(
         {
-            "newer": newer[:MAX_COUNT].count(),
-            "unacknowledged": str(OpenAlertCounts.visible_to(caller).unacknowledged),
+            "newer": count,
+            "newest": newer.order_by("-pk").values_list("message", flat=True)[0] if count else "",
+            "counts": OpenAlertCounts.visible_to(caller).counts_text,
             "alerts": row_states(shown, visible),
         }
     )

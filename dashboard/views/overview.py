@@ -128,7 +128,4 @@ def device_summary(request: HttpRequest) -> HttpResponse:
 @require_safe
 def open_alerts(request: HttpRequest) -> HttpResponse:
     """Render the summary of the open alerts and silences, for the overview's script."""
-    context = _open_alerts(caller_of(request.user))
-    html = render(request, "dashboard/alerts/_open_alerts.html", context)
-    html["X-Unacknowledged"] = str(context["open_alerts"].unacknowledged)
-    return html
+    return render(request, "dashboard/alerts/_open_alerts.html", _open_alerts(caller_of(request.user)))

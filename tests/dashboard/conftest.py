@@ -15,6 +15,7 @@ from django.test import Client
 from playwright.sync_api import Browser, ConsoleMessage, Page, ViewportSize, sync_playwright
 
 from tests.conftest import ApiClient
+from tests.dashboard.stream_proxy import StreamProxy
 from tests.telemetry_site.site_process import wait_until
 
 NAME, PASSWORD = "mei", "a password of some length"
@@ -51,6 +52,7 @@ def browser(site: None) -> Iterator[Browser]:
         browser.close()
 
 
+NETWORK_ERRORS = ("Failed to load resource", "WebSocket connection", "EventSource", "Event at")
 EXPECTED_WARNING = "Canvas2D: Multiple readback operations"  # the tests read the canvas
 
 
@@ -96,6 +98,23 @@ def desktop(admin_user: Any, gateway: ApiClient, browser: Browser) -> Iterator[B
     page = open_page(browser, gateway.port)
     yield page
     assert page.console_errors == []
+
+
+@pytest.fixture
+def proxy(web_port: int) -> Iterator[StreamProxy]:
+    """A proxy in front of the site."""
+    proxy = StreamProxy(web_port)
+    proxy.start()
+    yield proxy
+    proxy.stop()
+
+
+@pytest.fixture
+def proxied(admin_user: Any, gateway: ApiClient, proxy: StreamProxy, browser: Browser) -> Iterator[BrowserPage]:
+    """A wide page that reaches the site through the proxy; the test fails if a script fails."""
+    page = open_page(browser, proxy.port)
+    yield page
+    assert [text for text in page.console_errors if not text.startswith(NETWORK_ERRORS)] == []
 
 
 @pytest.fixture

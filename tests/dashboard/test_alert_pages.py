@@ -301,7 +301,8 @@ class TestUpdates:
         open_alert(rule, "b", "newer")
         alert_actions.acknowledge(queryset_of(visible_alert), "user:ana")
         response = client.get("/alerts/updates/", {"since": visible_alert.pk, "shown": visible_alert.alert_id}).json()
-        assert response["newer"] == 1 and response["unacknowledged"] == "1"
+        assert response["newer"] == 1 and response["newest"] == "newer"
+        assert response["counts"] == "2 open, 1 unacknowledged"
         state = {"status": "acknowledged", "owner": "ana", "incident_open": False, "silenced": ""}
         assert response["alerts"] == {visible_alert.alert_id: state}
 

@@ -6,10 +6,13 @@ import re
 from typing import Any
 
 import pytest
+from django.db import transaction
 from django.test import Client
 from playwright.sync_api import expect
 
+from metrics.events.definitions import JobProgressed
 from metrics.export import jobs
+from metrics.export.job_events import record_job_event
 from metrics.models import ExportJob
 from tests.conftest import ApiClient, point
 from tests.dashboard.conftest import PHONE, BrowserPage, in_thread, sign_in
@@ -91,6 +94,13 @@ def test_export_for_excel_has_a_byte_order_mark_and_semicolons(desktop: BrowserP
     assert content.count(b";cold-room-07;temperature;") == 30 and b";4,0;" in content
 
 
+def make_progress() -> None:
+    """Store progress as a worker does."""
+    with transaction.atomic():
+        ExportJob.objects.update(status="running", progress=0.42)
+        record_job_event(JobProgressed, ExportJob.objects.get())
+
+
 @pytest.mark.slow
 def test_progress_is_updated_and_an_export_is_cancelled(desktop: BrowserPage, cold_rooms: None):
     sign_in(desktop, PAGE)
@@ -98,7 +108,8 @@ def test_progress_is_updated_and_an_export_is_cancelled(desktop: BrowserPage, co
     desktop.page.get_by_role("button", name="Export", exact=True).click()
     row = desktop.page.locator("#list tbody tr")
     expect(row).to_contain_text("Queued")
-    in_thread(lambda: ExportJob.objects.update(status="running", progress=0.42))
+    expect(desktop.page.locator("#live")).to_contain_text("Live")
+    in_thread(make_progress)
     expect(row).to_contain_text("Running, 42 %")
     expect(row.locator("progress")).to_have_js_property("value", 0.42)
     row.get_by_role("button", name="Cancel").press("Enter")
@@ -183,11 +194,15 @@ def test_failed_refresh_is_shown_and_retried(desktop: BrowserPage, cold_rooms: N
     choose(desktop, ["cold-room-07"], ["temperature"])
     desktop.page.get_by_role("button", name="Export", exact=True).click()
     expect(desktop.page.locator("#list tbody tr")).to_have_count(1)
+    expect(desktop.page.locator("#live")).to_contain_text("Live")
     desktop.page.route("**/export/jobs?*", lambda route: route.abort())
-    expect(desktop.page.locator("#list-fault")).to_contain_text("cannot be refreshed")
+    assert in_thread(jobs.run_pending_jobs) == 1
+    strap = desktop.page.locator("#strap")
+    expect(strap).to_contain_text("Not refreshed.")
     expect(desktop.page.locator("#list tbody tr")).to_be_visible()
     desktop.page.unroute("**/export/jobs?*")
-    expect(desktop.page.locator("#list-fault")).to_be_hidden()
+    expect(strap).to_be_hidden(timeout=20_000)
+    expect(desktop.page.locator("#list tbody tr")).to_contain_text("Ready")
     desktop.console_errors.clear()  # of the aborted requests
 
 

@@ -182,34 +182,6 @@ def test_hovering_pauses_the_chart(desktop: BrowserPage, hour_of_points: None):
     expect(desktop.page.locator("#following")).to_have_text("Live")
 
 
-def test_lost_connection_is_shown_and_missing_points_are_loaded(
-    desktop: BrowserPage, gateway: ApiClient, hour_of_points: None
-):
-    sockets = []
-    is_reachable = [True]
-
-    def route_socket(socket):
-        if not is_reachable[0]:
-            socket.close(code=1012)
-            return
-        sockets.append(socket)
-        socket.connect_to_server()
-
-    desktop.page.route_web_socket("**/ws/values", route_socket)
-    sign_in(desktop, DEVICE)
-    expect(desktop.page.locator("#live")).to_contain_text("Live")
-    expect(desktop.page.locator("#live")).not_to_contain_text("paused")
-    is_reachable[0] = False
-    sockets[-1].close(code=1012)
-    banner = desktop.page.locator("#strap")
-    expect(banner).to_contain_text("Live paused. Data is complete up to", timeout=10_000)
-    expect(desktop.page.locator("body")).to_have_class(re.compile("stale"))
-    send(gateway, 55.5)
-    is_reachable[0] = True
-    expect(banner).to_be_hidden(timeout=15_000)
-    expect(desktop.page.locator('tr[data-metric="temperature"] .reading')).to_have_text("55.5")
-
-
 def test_pages_fit_the_width_of_a_phone(phone: BrowserPage, hour_of_points: None):
     sign_in(phone)
     for path in ("/", DEVICE, DEVICE + "?metric=temperature&metric=humidity", "/devices/"):

@@ -16,6 +16,8 @@ const CLOCK_TOLERANCE = 5 * UNITS.m; // a device's clock may be ahead
 const STEP = 0.5; // how far "earlier" and "later" move, as a share of the window
 const TABLE_MS = 10_000;
 const RETRY_MS = 15_000; // after a failed request
+const MIN_RELOAD_MS = 10_000; // between loads of values that the stream skipped
+const RELOADS_PER_WINDOW = 100; // a wide window does not show a few skipped values
 
 function windowText({ start, end }) {
   const seconds = end - start < 5 * UNITS.m;
@@ -119,13 +121,12 @@ export class ChartView extends EventTarget {
     const missing = new Set();
     try {
       await Promise.all(this.series.map(async (series) => {
-        const arrived = series.newest;
+        series.arrived = [];
         const columns = await readRange(this.metricsUrl, series.name, start - margin, end + margin, points, loading.signal);
-        const since = this.fixed ? [] : series.times.map((ms, i) => [ms, series.values[i]]).filter(([ms]) => ms > (columns.times.at(-1) ?? 0));
         series.replace(columns.times, columns.values);
+        series.loadedUntil = columns.times.at(-1) ?? 0;
         for (const one of columns.incomplete ?? []) missing.add(one);
-        // Keep points that arrived during the request.
-        if (arrived !== null) for (const [ms, value] of since) series.append(ms, value);
+        if (!this.fixed) series.merge(series.arrived);
       }));
     } catch (error) {
       if (error.name === "AbortError") return;
@@ -133,9 +134,11 @@ export class ChartView extends EventTarget {
       return;
     } finally {
       clearTimeout(slow);
+      if (this.loading === loading) this.loading = null;
     }
     this.failure = null;
     clearTimeout(this.retry);
+    this.checkSnapshot();
     showIncomplete(this.parts.incomplete, [...missing]);
     this.loadedAt = serverNow();
     this.chart.shrink();
@@ -163,13 +166,40 @@ export class ChartView extends EventTarget {
     this.soon = setTimeout(() => this.load(), 150);
   }
 
-  /** Add a live value. A fixed window ignores it; going live loads missing values. */
-  append(metric, ms, value) {
-    const series = this.series.find((one) => one.name === metric);
-    if (!series || this.fixed || typeof value === "string") return;
-    series.append(ms, value);
-    series.dropBefore(serverNow() - 2 * spanOf(this.range));
-    this.drawSoon();
+  /**
+   * Add values of the stream: of a "snapshot", of the "gap" of an interruption, or new "points".
+   * A fixed window ignores them; going live loads missing values.
+   */
+  add(points, kind) {
+    if (this.fixed) return;
+    for (const series of this.series) {
+      const own = points.filter((point) => point.metric === series.name && typeof point.value !== "string");
+      if (!own.length) continue;
+      const added = own.map(({ ms, value }) => [ms, value]);
+      if (this.loading) series.arrived.push(...added);
+      if (kind === "snapshot") series.snapshotAt = own[0].ms;
+      series.merge(added);
+      series.dropBefore(serverNow() - 2 * spanOf(this.range));
+      if (own.some((point) => point.skipped)) this.reloadSkipped();
+      this.drawSoon();
+    }
+    if (kind === "snapshot" && !this.loading) this.checkSnapshot();
+  }
+
+  /** Load again if the stream began after the values were read: values between may be missing. */
+  checkSnapshot() {
+    const { start } = this.window;
+    const hasHole = ({ snapshotAt, loadedUntil }) => snapshotAt >= start && loadedUntil !== undefined && loadedUntil < snapshotAt;
+    const isIncomplete = this.series.some(hasHole);
+    for (const series of this.series) series.snapshotAt = undefined;
+    if (isIncomplete) this.load();
+  }
+
+  /** Load values that the stream skipped, now and then. */
+  reloadSkipped() {
+    if (this.skippedTimer) return;
+    const pause = Math.max(MIN_RELOAD_MS, spanOf(this.range) / RELOADS_PER_WINDOW);
+    this.skippedTimer = setTimeout(() => { this.skippedTimer = null; if (!this.fixed) this.load(); }, pause);
   }
 
   /** Draw once with the next frame. */
@@ -194,7 +224,7 @@ export class ChartView extends EventTarget {
     const { following, follow } = this.parts;
     follow.hidden = !this.fixed;
     const lost = document.body.classList.contains("stale");
-    const text = this.failure ? "Not refreshed" : this.fixed ? windowText(this.fixed) : lost ? "Waiting for the connection" : this.frozen ? "Paused while hovering" : "Live";
+    const text = this.failure ? "Not refreshed" : this.fixed ? windowText(this.fixed) : lost ? "Not live" : this.frozen ? "Paused while hovering" : "Live";
     if (following.textContent !== text) following.textContent = text;
     following.classList.toggle("paused", lost || Boolean(this.failure ?? this.fixed ?? this.frozen));
   }

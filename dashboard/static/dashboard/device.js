@@ -1,21 +1,29 @@
 // One device: its newest values and a chart of the selected metrics.
 import { serverNow, setAge } from "./ages.js";
+import { announce } from "./announce.js";
 import { ChartView } from "./chart_view.js";
+import { followAlerts } from "./alerts/events.js";
+import "./alerts/unacknowledged.js";
 import { write } from "./flash.js";
 import { showIncomplete } from "./incomplete.js";
-import { announce, Live } from "./live.js";
 import { metricPicker } from "./metric_picker.js";
-import { Sparkline } from "./sparkline.js";
-import { readRecent } from "./telemetry_api.js";
 import { pointText, reading } from "./number_format.js";
+import { readPart, replaceParts } from "./parts.js";
+import { refresher } from "./refresh.js";
+import { Sparkline } from "./sparkline.js";
+import { subscribeData } from "./stream/stream.js";
+import { readRecent } from "./telemetry_api.js";
+import { fromWallClock, wallClock } from "./time_zone.js";
 
 const head = document.getElementById("device");
 const { device, recentUrl } = head.dataset;
 const rows = new Map([...document.querySelectorAll("#values tr[data-metric]")].map((row) => [row.dataset.metric, newRow(row)]));
-const live = new Live({ devices: [device], everyMs: 500 });
+
+const refreshAlerts = refresher(async () => { replaceParts(await readPart(), ["#device-alerts-part"], refreshAlerts); });
 
 if (rows.size) start();
-else live.addEventListener("points", ({ detail }) => { if (detail.length) location.reload(); });
+else subscribeData({ devices: [device] }, { points: (points) => { if (points.length) location.reload(); } });
+followAlerts(refreshAlerts, { isShown: ({ data }) => data.device_id === device });
 
 function newRow(row) {
   const svg = row.querySelector(".spark");
@@ -39,37 +47,56 @@ function start() {
   }
   loadRecent();
   setInterval(() => drawSparklines(), 10_000);
-  setInterval(() => loadRecent(), 600_000); // the day may have changed
+  loadAtMidnight();
 
-  live.addEventListener("points", ({ detail }) => {
-    let newest = 0;
-    for (const [, metric, ms, value, unit] of detail) {
-      newest = Math.max(newest, ms);
-      showValue(metric, ms, value, unit);
-      view?.append(metric, ms, value);
-    }
-    if (newest) setAge(head.querySelector("[data-age]"), newest);
-    if (view) announce(summary(view));
+  subscribeData({ devices: [device] }, {
+    points(points, kind) {
+      for (const point of points) showValue(point);
+      const newest = points.reduce((ms, point) => Math.max(ms, point.ms), 0);
+      if (newest) setAge(head.querySelector("[data-age]"), newest);
+      view?.add(points, kind);
+      if (view && points.length) announce(summary(view));
+    },
+    missed() {
+      view?.load();
+      loadRecent();
+    },
   });
-  live.addEventListener("back", () => { view?.load(); loadRecent(); });
 }
 
-function showValue(metric, ms, value, unit) {
+/** Load the range of today when the day begins. */
+function loadAtMidnight() {
+  const tomorrow = dayOf(serverNow() + 86_400_000);
+  setTimeout(() => { loadRecent(); loadAtMidnight(); }, Math.max(60_000, fromWallClock(`${tomorrow}T00:00`) - serverNow() + 1000));
+}
+
+function showValue({ metric, ms, value, unit, late }) {
   const shown = rows.get(metric);
   if (!shown) return;
   const { row } = shown;
-  const [text, symbol] = reading(value, unit ?? shown.unit);
-  write(row.querySelector(".reading"), text);
-  row.querySelector(".unit").textContent = symbol;
-  setAge(row.querySelector("[data-age]"), ms);
+  if (!late) {
+    const [text, symbol] = reading(value, unit ?? shown.unit);
+    write(row.querySelector(".reading"), text);
+    row.querySelector(".unit").textContent = symbol;
+    setAge(row.querySelector("[data-age]"), ms);
+  }
   if (!shown.sparkline) return;
   shown.sparkline.append(ms, value);
   shown.sparkline.draw(serverNow());
+  if (!isToday(ms)) return;
   if (shown.low === null || value < shown.low || value > shown.high) {
     shown.low = Math.min(shown.low ?? value, value);
     shown.high = Math.max(shown.high ?? value, value);
     writeToday(shown);
   }
+}
+
+function dayOf(ms) {
+  return wallClock(ms).toISOString().slice(0, 10);
+}
+
+function isToday(ms) {
+  return dayOf(ms) === dayOf(serverNow());
 }
 
 function writeToday({ row, low, high, kind, unit }) {

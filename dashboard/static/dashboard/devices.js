@@ -1,10 +1,10 @@
-// The list of devices.
-import { rowsByDevice, update } from "./device_rows.js";
-import { Live } from "./live.js";
+// The page of all devices.
+import "./alerts/unacknowledged.js";
+import { DeviceList } from "./device_list.js";
+import { subscribeChannels } from "./stream/stream.js";
 
-const rows = rowsByDevice();
-if (rows.size) {
-  const live = new Live({ devices: [...rows.keys()], everyMs: 1000 });
-  live.addEventListener("points", ({ detail }) => update(rows, detail));
+if (document.getElementById("devices")) {
+  const list = new DeviceList({ everyMs: 1000 });
+  subscribeChannels(["devices"], { event: (event) => list.apply(event) });
 }
 if (location.hash === "#search") document.getElementById("search").focus();

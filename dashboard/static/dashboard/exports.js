@@ -1,12 +1,14 @@
 // The page of exports: the form, and the list with the progress of each export.
 import { isUnfinished, show } from "./export_rows.js";
 import { NamePicker } from "./name_picker.js";
+import { refresher, refreshNow } from "./refresh.js";
+import { subscribeChannels } from "./stream/stream.js";
 import { getJson, postJson } from "./telemetry_api.js";
 import { fromWallClock, wallClock, zone } from "./time_zone.js";
 
-const BUSY_MS = 1000; // polling interval while an export is unfinished
-const IDLE_MS = 30_000;
 const PAGE_SIZE = 20;
+const REDRAW_MS = 30_000; // of how long the files are kept
+const MAX_TIMER_MS = 2 ** 31 - 1;
 
 const form = document.getElementById("export");
 const { jobsUrl } = form.dataset;
@@ -79,7 +81,7 @@ form.addEventListener("submit", async (event) => {
     await postJson(jobsUrl, jobOf());
     announce.textContent = "Export queued";
     form.dispatchEvent(new Event("saved"));
-    await refresh();
+    refresh();
   } catch (error) {
     showErrors(error.errors ?? [], error.status ? error.message : "The server cannot be reached. No export was created; try again.");
   } finally {
@@ -117,28 +119,29 @@ function clearFault(element) {
 
 const rows = new Map(); // id to <tr>
 const jobsById = new Map();
-let timer = null;
+let expiryTimer = null;
 let nextCursor = null;
 
 /** Load the newest exports, or with a cursor the older ones, which are added below. */
-async function refresh(cursor = null) {
-  clearTimeout(timer);
-  try {
-    const page = await getJson(`${jobsUrl}?own=true&limit=${PAGE_SIZE}${cursor ? `&cursor=${cursor}` : ""}`);
-    if (cursor || !rows.size) nextCursor = page.next_cursor;
-    if (!cursor) removeExpired(page.jobs);
-    showJobs(page.jobs, cursor !== null);
-    field("list-fault").hidden = true;
-  } catch (error) {
-    const text = `The list cannot be refreshed: ${error.status ? error.message : "the server cannot be reached"}. Exports continue on the server.`;
-    field("list-fault").querySelector("span").textContent = text;
-    field("list-fault").hidden = false;
-  }
+async function load(cursor = null) {
+  const page = await getJson(`${jobsUrl}?own=true&limit=${PAGE_SIZE}${cursor ? `&cursor=${cursor}` : ""}`);
+  if (cursor || !rows.size) nextCursor = page.next_cursor;
+  if (!cursor) removeExpired(page.jobs);
+  showJobs(page.jobs, cursor !== null);
+  field("list-fault").hidden = true;
   list.hidden = !rows.size;
-  field("none").hidden = rows.size > 0 || !field("list-fault").hidden;
+  field("none").hidden = rows.size > 0;
   field("older").hidden = !nextCursor;
-  const busy = [...jobsById.values()].some(isUnfinished) || !field("list-fault").hidden;
-  timer = setTimeout(refresh, busy ? BUSY_MS : IDLE_MS);
+  refreshAtExpiry();
+}
+
+const refresh = refresher(() => load());
+
+/** Load the list again when the server deletes the next file. */
+function refreshAtExpiry() {
+  clearTimeout(expiryTimer);
+  const next = Math.min(...[...jobsById.values()].map((job) => Date.parse(job.expires_at)).filter((ms) => ms > Date.now()));
+  if (next < Infinity) expiryTimer = setTimeout(refresh, Math.min(MAX_TIMER_MS, next - Date.now() + 1000));
 }
 
 function showJobs(jobs, below) {
@@ -182,9 +185,17 @@ async function cancel(id) {
       return;
     }
   }
-  await refresh();
+  refresh();
 }
 
-field("older").querySelector("button").addEventListener("click", () => refresh(nextCursor));
-document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
+field("older").querySelector("button").addEventListener("click", () => refreshNow(() => load(nextCursor)));
+subscribeChannels(["jobs"], {
+  event({ type, data }) {
+    const job = jobsById.get(data.job_id);
+    if (type !== "job.progressed" || !job) return refresh();
+    showJobs([{ ...job, status: data.status, progress: data.progress, rows: data.rows }], false);
+  },
+  resync: refresh,
+});
+setInterval(() => { for (const [id, job] of jobsById) show(rows.get(id), job, jobsUrl); }, REDRAW_MS);
 refresh();

@@ -1,85 +1,84 @@
-// The overview: the device summary, one chart and the list of devices.
-import { setAge, tick } from "./ages.js";
+// The overview: open alerts, the summary of the devices, one chart and the list of devices.
+import { setAge } from "./ages.js";
+import { followAlerts } from "./alerts/events.js";
+import "./alerts/unacknowledged.js";
+import { announce } from "./announce.js";
 import { ChartView } from "./chart_view.js";
-import { rowsByDevice, update } from "./device_rows.js";
+import { DeviceList } from "./device_list.js";
 import { write } from "./flash.js";
-import { announce, Live } from "./live.js";
 import { reading } from "./number_format.js";
-import { refreshing } from "./refresh.js";
-import { getPart } from "./telemetry_api.js";
+import { readPart, replaceParts } from "./parts.js";
+import { refresher } from "./refresh.js";
+import { subscribeChannels, subscribeData } from "./stream/stream.js";
 
-const SUMMARY_MS = 10_000; // states change without a message of the stream, and of devices that are not listed
 const settings = document.getElementById("overview");
+const alerts = document.getElementById("open-alerts-part");
 
+const refreshAlerts = refresher(async () => {
+  const read = await readPart(alerts.dataset.url);
+  const titleOf = () => alerts.querySelector("h2")?.textContent ?? "No open alerts";
+  const title = titleOf();
+  replaceParts(read, ["#open-alerts-part"], refreshAlerts);
+  if (titleOf() !== title) announce(titleOf());
+});
+
+followAlerts(refreshAlerts);
 if (settings) start();
 else awaitFirst();
 
 /** Reload the page with the first point that a chart can show. */
 function awaitFirst() {
-  const live = new Live({ everyMs: 500 });
-  const isDrawable = ([, , , value]) => typeof value === "number" || typeof value === "boolean";
-  live.addEventListener("points", ({ detail }) => { if (detail.some(isDrawable)) location.reload(); });
+  const isDrawable = ({ value }) => typeof value === "number" || typeof value === "boolean";
+  subscribeData({}, { points: (points) => { if (points.some(isDrawable)) location.reload(); } });
 }
 
 function start() {
   const { metric, kind, unit, all, deviceName, summaryUrl } = settings.dataset;
   const card = document.getElementById("chart-card");
   const view = card && new ChartView(card, { startAtFirst: true });
-  const rows = rowsByDevice();
-  const listed = new Set(rows.keys());
-  const newer = new Set();
-  // If the page lists all devices, subscribe to all, so that a new device is noticed.
-  const live = new Live({ devices: all === "yes" ? null : [...rows.keys()], everyMs: 500 });
   const big = document.getElementById("big");
   view?.setMetrics([{ name: metric, kind, unit }]);
 
-  live.addEventListener("points", ({ detail }) => {
-    update(rows, detail);
-    let newest = 0;
-    for (const [device, name, ms, value] of detail) {
-      newest = Math.max(newest, ms);
-      if (device === view?.device && name === metric) showValue(ms, value);
-      if (!listed.has(device) && all === "yes") newer.add(device);
-    }
-    const age = document.querySelector("[data-newest]");
-    if (age && newest) setAge(age, newest);
-    offerReload();
+  // If the page lists all devices, subscribe to all: the age of the newest value is that of any device.
+  const list = new DeviceList({ all: all === "yes" }, {
+    points(points, streamed) {
+      const age = document.querySelector("[data-newest]");
+      const newest = points.reduce((ms, point) => Math.max(ms, point.ms), 0);
+      if (age && newest) setAge(age, newest);
+      if (view) showChart(points.filter((point) => point.device === view.device), streamed);
+    },
+    missed: () => view?.load(),
   });
-  live.addEventListener("back", () => view?.load());
-  const stateTexts = () => document.getElementById("device-states").textContent;
-  const statesBefore = stateTexts();
-  let statesChanged = false;
-  const refresh = async () => {
-    if (document.hidden || !(await refreshSummary(summaryUrl)) || all === "yes" && rows.size === Number(settings.dataset.total)) return;
-    statesChanged = stateTexts() !== statesBefore;
-    offerReload();
-  };
-  document.addEventListener("states-changed", refresh);
-  setInterval(refresh, SUMMARY_MS);
 
-  function showValue(ms, value) {
-    view.append(metric, ms, value);
-    const [text, symbol] = reading(value, unit);
+  const states = () => document.getElementById("device-states").textContent;
+  const refreshSummary = refresher(async () => {
+    const before = states();
+    replaceParts(await readPart(summaryUrl), ["#device-summary"], refreshSummary);
+    if (states() !== before) list.offer("The states have changed");
+  });
+  // A listed device is late or offline by its age, before the server says so.
+  document.addEventListener("states-changed", refreshSummary);
+  let counts = null;
+  subscribeChannels(["devices", "dashboard"], {
+    event(event) {
+      list.apply(event);
+      refreshSummary();
+    },
+    figures({ devices, last_seen: lastSeen }) {
+      const age = document.querySelector("[data-newest]");
+      if (age && lastSeen) setAge(age, Date.parse(lastSeen));
+      if (counts !== null && counts !== JSON.stringify(devices)) refreshSummary();
+      counts = JSON.stringify(devices);
+    },
+    resync: refreshSummary,
+  });
+
+  function showChart(points, streamed) {
+    view.add(points, streamed);
+    const newest = points.filter((point) => point.metric === metric && !point.late).at(-1);
+    if (!newest) return;
+    const [text, symbol] = reading(newest.value, unit);
     if (write(big.firstElementChild, text)) big.lastElementChild.textContent = symbol;
     announce(`${deviceName}, ${metric}: ${text} ${symbol}`);
   }
-
-  /** Offer to show new devices and other states; rows are not added or moved by themselves. */
-  function offerReload() {
-    const button = document.getElementById("newer");
-    button.hidden = !newer.size && !statesChanged;
-    const count = newer.size === 1 ? "1 newer device" : `${newer.size} newer devices`;
-    button.textContent = newer.size ? count : "The states changed. Reload";
-    button.onclick = () => location.reload();
-  }
-}
-
-/** @returns whether the summary was refreshed */
-async function refreshSummary(url) {
-  const response = await refreshing(() => getPart(url));
-  if (!response) return false;
-  const summary = new DOMParser().parseFromString(await response.text(), "text/html").getElementById("device-summary");
-  if (summary) document.getElementById("device-summary").replaceWith(summary);
-  tick();
-  return Boolean(summary);
 }

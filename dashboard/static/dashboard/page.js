@@ -27,6 +27,14 @@ if (!root.dataset.theme) {
   if (saved) root.dataset.theme = saved[1];
 }
 
+// Tell the other pages of this browser who is signed in, so that those of somebody else end their streams.
+{
+  const { user } = document.body.dataset;
+  const tell = (signedIn) => new BroadcastChannel("telemetry user").postMessage(signedIn);
+  if (user) tell(user);
+  document.querySelector("form[data-sign-out]")?.addEventListener("submit", () => tell(null));
+}
+
 // Menus close when the focus leaves them.
 for (const menu of document.querySelectorAll("details.me, details.picker, details.rest")) {
   document.addEventListener("pointerdown", (event) => { if (!menu.contains(event.target)) menu.open = false; });

@@ -1,10 +1,13 @@
 // One line of a chart: points in order of time.
+const FEW = 20; // points that are faster added one by one
+
 export class Series {
   constructor({ name, kind, unit }, number) {
     this.name = name;
     this.kind = kind;
     this.unit = unit;
     this.number = number; // 1 to 8: colour, dash and label
+    this.arrived = []; // points of the stream during a request
     this.replace([], []);
   }
 
@@ -25,6 +28,16 @@ export class Series {
     const same = at > 0 && this.times[at - 1] === ms;
     this.times.splice(same ? at - 1 : at, same ? 1 : 0, ms);
     this.values.splice(same ? at - 1 : at, same ? 1 : 0, Number(value));
+    this.drawn = this.maxPauseMs = null;
+  }
+
+  /** Add many points in any order; a second point of the same time replaces the first. */
+  merge(points) {
+    if (points.length <= FEW) return points.forEach(([ms, value]) => this.append(ms, value));
+    const values = new Map(this.times.map((ms, i) => [ms, this.values[i]]));
+    for (const [ms, value] of points) values.set(ms, Number(value));
+    this.times = [...values.keys()].sort((a, b) => a - b);
+    this.values = this.times.map((ms) => values.get(ms));
     this.drawn = this.maxPauseMs = null;
   }
 

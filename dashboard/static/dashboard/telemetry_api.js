@@ -18,10 +18,8 @@ export function postJson(url, body) {
   return callJson(url, { method: "POST", headers, body: JSON.stringify(body) });
 }
 
-/** Open the sign-in page, which leads back to this page. */
-export function signIn() {
-  location.href = `${loginUrl}?next=${encodeURIComponent(location.pathname + location.search)}`;
-}
+/** Return the address of the sign-in page, which leads back to this page. */
+export const signInUrl = () => `${loginUrl}?next=${encodeURIComponent(location.pathname + location.search)}`;
 
 /** Return the response with a rendered part of a page. */
 export const getPart = (url) => call(url, {});
@@ -31,8 +29,7 @@ const callJson = async (url, options) => (await call(url, options)).json();
 async function call(url, options) {
   const response = await fetch(url, { ...options, credentials: "same-origin" });
   if (response.status === 401 || (response.redirected && new URL(response.url).pathname === loginUrl)) {
-    signIn();
-    throw new ApiError("Signed out", 401);
+    throw new ApiError("you are signed out", 401);
   }
   if (!response.ok) {
     const problem = await response.json().catch(() => ({}));

@@ -1,25 +1,29 @@
-// One alert: the chart with its threshold, keyboard shortcuts, and a notice when the alert changes.
+// One alert: the chart with its threshold, keyboard shortcuts, and what changes while the page is open.
+import { announce } from "../announce.js";
 import { ChartView } from "../chart_view.js";
-import { announce, Live } from "../live.js";
-import { refreshing } from "../refresh.js";
-import { getJson, readAnomalies } from "../telemetry_api.js";
-import { showUnacknowledged } from "./unacknowledged.js";
+import { readPart, replaceParts } from "../parts.js";
+import { refresher } from "../refresh.js";
+import { subscribeData } from "../stream/stream.js";
+import { readAnomalies } from "../telemetry_api.js";
+import { followAlerts } from "./events.js";
+import "./unacknowledged.js";
 
-const UPDATE_INTERVAL_MS = 5000;
 const DAY_MS = 86_400_000; // of the expected range
 const head = document.getElementById("alert");
-const overlayData = document.getElementById("overlay");
+const overlayOf = (root) => JSON.parse(root.querySelector("#overlay")?.textContent ?? "null");
+const overlay = overlayOf(document);
+let view = null;
 
-if (overlayData) {
-  const overlay = JSON.parse(overlayData.textContent);
+if (overlay) {
   const card = document.getElementById("chart-card");
-  const view = new ChartView(card, { overlay });
+  view = new ChartView(card, { overlay });
   view.setMetrics([overlay.metric]);
   if (overlay.detects) loadExpected(overlay, card.dataset.metricsUrl, view);
   if (!overlay.window) {
-    const live = new Live({ devices: [card.dataset.device], metrics: [overlay.metric.name], everyMs: 500 });
-    live.addEventListener("points", ({ detail }) => { for (const [, metric, ms, value] of detail) view.append(metric, ms, value); });
-    live.addEventListener("back", () => view.load());
+    subscribeData({ devices: [card.dataset.device], metrics: [overlay.metric.name] }, {
+      points: (points, kind) => view.add(points, kind),
+      missed: () => view.load(),
+    });
   }
 }
 
@@ -33,22 +37,20 @@ async function loadExpected(overlay, metricsUrl, view) {
   view.drawSoon();
 }
 
-async function checkForUpdates() {
-  const { updatesUrl, alert, status, silenced } = head.dataset;
-  const updates = document.hidden ? null : await refreshing(() => getJson(`${updatesUrl}?shown=${alert}`));
-  if (updates) {
-    showUnacknowledged(updates.unacknowledged);
-    const current = updates.alerts[alert];
-    const hasChanged = current !== undefined && (current.status !== status || current.silenced !== silenced);
-    const notice = document.getElementById("changed");
-    if (hasChanged && notice.hidden) announce("This alert changed since the page was opened");
-    notice.hidden = !hasChanged;
-  }
-  setTimeout(checkForUpdates, UPDATE_INTERVAL_MS);
-}
-if (head.dataset.status !== "resolved") setTimeout(checkForUpdates, UPDATE_INTERVAL_MS);
+// The state, the timeline and the facts; what somebody types or selects stays. The chart has its own stream.
+const PARTS = ["#alert", "#alert-notes", "#timeline-events", "#notifications-part", "#facts", "#owner-part", "#related"];
 
-for (const link of document.querySelectorAll("#changed a")) link.addEventListener("click", (event) => { event.preventDefault(); location.reload(); });
+const refresh = refresher(async () => {
+  const read = await readPart();
+  const changed = replaceParts(read, PARTS, refresh);
+  const state = head.querySelector(".alert-state").textContent.replace(/\s+/g, " ").trim();
+  if (changed.includes(head)) announce(`This alert changed: ${state}`);
+  const spans = overlayOf(read)?.spans;
+  if (!view || !spans) return;
+  overlay.spans = spans;
+  view.drawSoon();
+});
+followAlerts(refresh, { isShown: ({ data }) => data.alert_id === head.dataset.alert, timeline: true });
 
 const form = document.getElementById("verbs");
 const press = (selector) => document.querySelector(selector)?.click();

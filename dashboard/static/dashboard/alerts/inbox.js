@@ -1,16 +1,17 @@
-// The inbox: selecting rows, actions, keyboard shortcuts and updates. Rows stay in place until the page is reloaded.
-import { announce } from "../live.js";
-import { refreshing } from "../refresh.js";
+// The inbox: selecting rows, actions, keyboard shortcuts and updates. Rows stay in place until newer ones are asked for.
+import { announce } from "../announce.js";
+import { readPart, replaceParts } from "../parts.js";
+import { refresher, refreshNow } from "../refresh.js";
 import { getJson } from "../telemetry_api.js";
-import { drawSparklines } from "./sparklines.js";
-import { showUnacknowledged } from "./unacknowledged.js";
+import { followAlerts } from "./events.js";
+import { drawSparklines, followSparklines } from "./sparklines.js";
+import "./unacknowledged.js";
 
-const UPDATE_INTERVAL_MS = 5000;
 const RESULT_MS = 8000; // how long the result of an action is shown
 
 const inbox = document.getElementById("inbox");
 const bulk = document.getElementById("bulk");
-const newer = document.getElementById("newer");
+const newer = () => document.getElementById("newer"); // replaced with the rows
 const boxes = () => [...inbox.querySelectorAll(".box")];
 const rowOf = (element) => element?.closest?.("[data-alert]");
 const MAX_UPDATED = 200; // alerts of one request for updates
@@ -26,6 +27,7 @@ for (const select of document.querySelectorAll("#filters select")) select.addEve
 // --- selecting ---------------------------------------------------------------------------------------
 
 function showSelection() {
+  if (!bulk) return;
   const selected = boxes().filter((box) => box.checked);
   for (const box of boxes()) rowOf(box).classList.toggle("sel", box.checked);
   document.getElementById("selected-count").textContent = `${selected.length} selected`;
@@ -52,7 +54,6 @@ async function send(body) {
   for (const [alertId, alert] of Object.entries(changed)) show(alertId, alert);
   if (Object.keys(changed).length) bulk.reset(); // which also clears the selection
   showResult(message);
-  checkForUpdates();
 }
 
 function act(verb, row) {
@@ -113,36 +114,39 @@ function face(owner) {
 
 // --- updates -------------------------------------------------------------------------------------------
 
-let updateTimer;
-async function checkForUpdates() {
-  clearTimeout(updateTimer);
-  if (!document.hidden) {
-    const shown = shownIds();
-    const query = new URLSearchParams(inbox.dataset.query);
-    query.set("since", inbox.dataset.newest);
-    query.set("shown", shown.join(","));
-    const updates = await refreshing(() => getJson(`${inbox.dataset.updatesUrl}?${query}`));
-    if (updates) showUpdates(updates, shown);
-  }
-  clearTimeout(updateTimer);
-  updateTimer = setTimeout(checkForUpdates, UPDATE_INTERVAL_MS);
+async function readUpdates() {
+  const shown = shownIds();
+  const query = new URLSearchParams(inbox.dataset.query);
+  query.set("since", inbox.dataset.newest);
+  query.set("shown", shown.join(","));
+  showUpdates(await getJson(`${inbox.dataset.updatesUrl}?${query}`), shown);
 }
 
 function showUpdates(updates, shown) {
-  showUnacknowledged(updates.unacknowledged);
   for (const [alertId, alert] of Object.entries(updates.alerts)) show(alertId, alert);
   // An alert that does not exist any more (its device was deleted) is shown as resolved.
   for (const alertId of shown) if (!(alertId in updates.alerts)) show(alertId, { status: "resolved", owner: "", silenced: "", incident_open: false });
+  document.getElementById("open-counts").textContent = updates.counts;
+  const button = newer();
   const count = updates.newer === 1 ? "1 newer alert" : `${updates.newer} newer alerts`;
-  if (updates.newer && newer.hidden) announce(count);
-  newer.hidden = !updates.newer;
-  newer.querySelector("span").textContent = `${count}. Reload`;
+  const text = updates.newer ? `${count}: ${updates.newest}` : "";
+  if (updates.newer && text !== button.querySelector("span").textContent) announce(text);
+  button.hidden = !updates.newer;
+  button.querySelector("span").textContent = text;
+  // Without rows, nothing can move under a hand.
+  if (updates.newer && !inbox.querySelector(".arow")) showNewer();
 }
 
-newer.addEventListener("click", () => location.reload());
-document.addEventListener("visibilitychange", () => { if (!document.hidden) checkForUpdates(); });
-updateTimer = setTimeout(checkForUpdates, UPDATE_INTERVAL_MS);
-drawSparklines(inbox);
+/** Show the newer alerts in their places; the selection, opened incidents and the focus stay. */
+const showNewer = () => refreshNow(async () => {
+  replaceParts(await readPart(), ["#inbox"]);
+  showSelection();
+  await drawSparklines(inbox);
+});
+
+followAlerts(refresher(readUpdates));
+inbox.addEventListener("click", (event) => { if (event.target.closest("#newer")) showNewer(); });
+followSparklines(inbox);
 
 // --- keys -------------------------------------------------------------------------------------------
 
@@ -161,7 +165,7 @@ const KEYS = {
 };
 
 document.addEventListener("page-key", ({ detail: event }) => {
-  if (event.key === "." && !newer.hidden) return location.reload();
+  if (event.key === "." && !newer().hidden) return showNewer();
   const verb = bulk && KEYS[event.key];
   if (!verb) return;
   event.preventDefault();

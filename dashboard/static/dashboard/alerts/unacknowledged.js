@@ -1,9 +1,17 @@
-// Shows the number of unacknowledged alerts ("0", "3", "999+") in the title and beside the links to them.
-export function showUnacknowledged(count) {
-  const none = count === "0";
+// Keeps the number of unacknowledged alerts ("3", "999+") in the title and beside the links to them.
+import { subscribeChannels } from "../stream/stream.js";
+
+function show(text) {
+  const none = text === "0";
   for (const badge of document.querySelectorAll("[data-unacknowledged]")) {
     badge.hidden = none;
-    badge.querySelector("b").textContent = count;
+    badge.querySelector("b").textContent = text;
   }
-  document.title = `${none ? "" : `(${count}) `}${document.title.replace(/^\(\d+\+?\) /, "")}`;
+  document.title = `${none ? "" : `(${text}) `}${document.title.replace(/^\(\d+\+?\) /, "")}`;
 }
+
+subscribeChannels(["dashboard"], {
+  figures({ alerts: { unacknowledged, count_limit: limit } }) {
+    show(unacknowledged < limit ? String(unacknowledged) : `${limit - 1}+`);
+  },
+});
