@@ -36,8 +36,10 @@ def create_initial_rows(using: str, **kwargs: Any) -> None:
     from metrics.models import Head
 
     create_storage_rows(using)  # the receiver of the metrics app may run later
-    if RuleGeneration._meta.db_table not in connections[using].introspection.table_names():
-        return
+    with connections[using].cursor() as cursor:
+        cursor.execute("SELECT to_regclass(%s)", [RuleGeneration._meta.db_table])
+        if cursor.fetchone()[0] is None:
+            return
     RuleGeneration.objects.using(using).get_or_create(pk=1)
     heads = dict(Head.objects.using(using).values_list("shard", "seq"))
     Cursor.objects.using(using).exclude(shard__in=heads).delete()
