@@ -52,77 +52,82 @@ class Endpoint:
 def list_endpoints(fleet: Fleet, rng: np.random.Generator) -> list[Endpoint]:
     devices = [fleet.device(number) for number in rng.integers(0, fleet.devices, REQUESTED_DEVICES).tolist()]
     metric = fleet.metric(KINDS[0])
-    now, end = datetime.now(UTC).isoformat(), datetime.fromtimestamp(fleet.end, UTC).isoformat()
+    end = datetime.fromtimestamp(fleet.end, UTC).isoformat()
     start = datetime.fromtimestamp(fleet.end - 7 * 86_400, UTC).isoformat()
-    span = f"start_time={quote(start)}&end_time={quote(end)}"
+    week = {"metrics": [metric], "start_time": start, "end_time": end}
+    return [
+        *_writes(fleet, devices),
+        *_definitions([f"bench_{number}" for number in range(REQUESTED_DEVICES)]),
+        *_reads_of_points(devices, metric, week),
+        *_reads_of_devices(devices),
+    ]
+
+
+def _paths_of(devices: list[str], template: str) -> list[str]:
+    return [f"{API}/{template.format(device)}" for device in devices]
+
+
+def _repeated(path: str) -> list[str]:
+    return [path] * REQUESTED_DEVICES
+
+
+def _writes(fleet: Fleet, devices: list[str]) -> list[Endpoint]:
+    now = datetime.now(UTC).isoformat()
     points = [{"timestamp": now, "metric_name": fleet.metric(kind), "value": 1.5} for kind in KINDS]
     thousand = [point | {"metric_name": f"{fleet.name}_more{number}"} for number, point in enumerate(points * 100)]
     groups_of_ten = [devices[at : at + 10] for at in range(0, REQUESTED_DEVICES, 10)]
-    week = {"metrics": [metric], "start_time": start, "end_time": end}
-    names = [f"bench_{number}" for number in range(REQUESTED_DEVICES)]
-
-    def paths_of(template: str) -> list[str]:
-        return [f"{API}/{template.format(device)}" for device in devices]
-
+    single_paths = _paths_of(devices, "devices/{}/telemetry")
+    batch_paths = _paths_of(devices, "devices/{}/telemetry/batch")[:20]
+    bulks = [dict.fromkeys(ten, points) for ten in groups_of_ten]
     return [
-        Endpoint("single data point", 100, "POST", paths_of("devices/{}/telemetry"), [points[0]] * REQUESTED_DEVICES),
-        Endpoint(
-            "batch of 1,000", 500, "POST", paths_of("devices/{}/telemetry/batch")[:20], [{"data_points": thousand}] * 20
-        ),
-        Endpoint(
-            "bulk, 10 devices × 10 points",
-            1000,
-            "POST",
-            [f"{API}/bulk"] * 10,
-            [dict.fromkeys(ten, points) for ten in groups_of_ten],
-        ),
-        Endpoint(
-            "create a metric definition",
-            100,
-            "POST",
-            [f"{API}/metrics"] * REQUESTED_DEVICES,
-            [_definition(n) for n in names],
-        ),
-        Endpoint("list metric definitions", 100, "GET", [f"{API}/metrics"] * REQUESTED_DEVICES),
-        Endpoint(
-            "list metric definitions, filtered, tenth page",
-            100,
-            "GET",
-            [f"{API}/metrics?data_type=numeric&offset=900"] * REQUESTED_DEVICES,
-        ),
-        Endpoint("get a metric definition", 50, "GET", [f"{API}/metrics/{name}" for name in names]),
-        Endpoint("delete a metric definition", 50, "DELETE", [f"{API}/metrics/{name}" for name in names]),
-        Endpoint(
-            "query, a week of one device",
-            500,
-            "POST",
-            [f"{API}/query"] * REQUESTED_DEVICES,
-            [week | {"devices": [d]} for d in devices],
-        ),
-        Endpoint("latest value", 50, "GET", paths_of(f"devices/{{}}/metrics/{metric}/latest")),
-        Endpoint("metrics of a device", 100, "GET", paths_of("devices/{}/metrics")),
-        Endpoint("range, 24 h", 200, "GET", paths_of(f"devices/{{}}/metrics/{metric}/range")),
-        Endpoint(
-            "aggregated, one device",
-            300,
-            "GET",
-            paths_of(f"aggregated?device_id={{}}&metric_name={metric}&aggregation_type=avg&interval=3600&{span}"),
-        ),
-        Endpoint("statistics of a device", 200, "GET", paths_of("devices/{}/stats")),
-        Endpoint("statistics of the service", 300, "GET", [f"{API}/stats"] * REQUESTED_DEVICES),
-        Endpoint("health", 20, "GET", ["/health"] * REQUESTED_DEVICES),
-        Endpoint("detailed health", 50, "GET", ["/health/detailed"] * REQUESTED_DEVICES),
-        Endpoint("list devices", 100, "GET", [f"{API}/devices"] * REQUESTED_DEVICES),
-        Endpoint("list devices, searched", 100, "GET", paths_of("devices?search={}")),
-        Endpoint("list devices of a group", 100, "GET", [f"{API}/devices?group=bench"] * REQUESTED_DEVICES),
-        Endpoint("get a device", 50, "GET", paths_of("devices/{}")),
-        Endpoint("list device groups", 100, "GET", [f"{API}/groups"] * REQUESTED_DEVICES),
+        Endpoint("single data point", 100, "POST", single_paths, [points[0]] * REQUESTED_DEVICES),
+        Endpoint("batch of 1,000", 500, "POST", batch_paths, [{"data_points": thousand}] * 20),
+        Endpoint("bulk, 10 devices × 10 points", 1000, "POST", [f"{API}/bulk"] * 10, bulks),
+    ]
+
+
+def _definitions(names: list[str]) -> list[Endpoint]:
+    collection, paths = _repeated(f"{API}/metrics"), [f"{API}/metrics/{name}" for name in names]
+    tenth_page = _repeated(f"{API}/metrics?data_type=numeric&offset=900")
+    return [
+        Endpoint("create a metric definition", 100, "POST", collection, [_definition(name) for name in names]),
+        Endpoint("list metric definitions", 100, "GET", collection),
+        Endpoint("list metric definitions, filtered, tenth page", 100, "GET", tenth_page),
+        Endpoint("get a metric definition", 50, "GET", paths),
+        Endpoint("delete a metric definition", 50, "DELETE", paths),
+    ]
+
+
+def _reads_of_points(devices: list[str], metric: str, week: dict[str, Any]) -> list[Endpoint]:
+    span = f"start_time={quote(week['start_time'])}&end_time={quote(week['end_time'])}"
+    aggregated = f"aggregated?device_id={{}}&metric_name={metric}&aggregation_type=avg&interval=3600&{span}"
+    queries = [week | {"devices": [device]} for device in devices]
+    return [
+        Endpoint("query, a week of one device", 500, "POST", _repeated(f"{API}/query"), queries),
+        Endpoint("latest value", 50, "GET", _paths_of(devices, f"devices/{{}}/metrics/{metric}/latest")),
+        Endpoint("range, 24 h", 200, "GET", _paths_of(devices, f"devices/{{}}/metrics/{metric}/range")),
+        Endpoint("aggregated, one device", 300, "GET", _paths_of(devices, aggregated)),
         Endpoint(
             "export of one device, a day",
             500,
             "GET",
-            paths_of(f"export/csv?device_ids={{}}&metric_names={metric}&{span}"),
+            _paths_of(devices, f"export/csv?device_ids={{}}&metric_names={metric}&{span}"),
         ),
+    ]
+
+
+def _reads_of_devices(devices: list[str]) -> list[Endpoint]:
+    return [
+        Endpoint("metrics of a device", 100, "GET", _paths_of(devices, "devices/{}/metrics")),
+        Endpoint("statistics of a device", 200, "GET", _paths_of(devices, "devices/{}/stats")),
+        Endpoint("statistics of the service", 300, "GET", _repeated(f"{API}/stats")),
+        Endpoint("health", 20, "GET", _repeated("/health")),
+        Endpoint("detailed health", 50, "GET", _repeated("/health/detailed")),
+        Endpoint("list devices", 100, "GET", _repeated(f"{API}/devices")),
+        Endpoint("list devices, searched", 100, "GET", _paths_of(devices, "devices?search={}")),
+        Endpoint("list devices of a group", 100, "GET", _repeated(f"{API}/devices?group=bench")),
+        Endpoint("get a device", 50, "GET", _paths_of(devices, "devices/{}")),
+        Endpoint("list device groups", 100, "GET", _repeated(f"{API}/groups")),
     ]
 
 

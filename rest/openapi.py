@@ -142,28 +142,17 @@ def operation(
     public            needs no authentication
     any_query         ignores unknown query parameters: devices in the field may append their own to what they send
     """
-
-    accepted = _parameter_names(query, parameters)
+    accepted = None if public or any_query else _parameter_names(query, parameters)
 
     def describe(method: F) -> F:
-        @wraps(method)
-        def checked(view: Any, request: Any, *arguments: Any, **names: Any) -> Any:
-            if not (public or any_query):
-                reject_unknown_parameters(request.query_params, accepted)
-            return method(view, request, *arguments, **names)
-
-        checked.kwargs = dict(getattr(method, "kwargs", {}))  # type: ignore[attr-defined]  # drf-spectacular's
-        return document(cast(F, checked))
-
-    def document(method: F) -> F:
         method_name, repeatable = _METHODS.get(method.__name__, "post"), hasattr(method, "idempotent")
         statuses = {*errors} | (set() if public else {401, 403, 429, 503})
         statuses |= {400} if query or parameters or request else set()
-        statuses |= set() if public or any_query else {422}
+        statuses |= set() if accepted is None else {422}
         statuses |= {413, 415} if request else set()
         statuses |= {400, 409, 422} if repeatable else set()
         statuses |= {"get": {304}, "post": set()}.get(method_name, {412}) if etag else set()
-        return extend_schema(
+        documented = extend_schema(
             operation_id=name,
             summary=summary,
             description=description,
@@ -179,9 +168,23 @@ def operation(
             | dict.fromkeys(sorted(statuses), SHARED_RESPONSE)
             | (also or {}),
             examples=list(_examples(request, request_example, response_example, media_types[0])),
-        )(method)
+        )
+        return documented(_reject_unknown_parameters(method, accepted))
 
     return describe
+
+
+def _reject_unknown_parameters(method: F, accepted: Sequence[str] | None) -> F:
+    """Return the method of a view, which rejects other query parameters than these; None accepts all."""
+
+    @wraps(method)
+    def checked(view: Any, request: Any, *arguments: Any, **names: Any) -> Any:
+        if accepted is not None:
+            reject_unknown_parameters(request.query_params, accepted)
+        return method(view, request, *arguments, **names)
+
+    checked.kwargs = dict(getattr(method, "kwargs", {}))  # type: ignore[attr-defined]  # drf-spectacular's
+    return cast(F, checked)
 
 
 def _parameter_names(query: Any, parameters: Sequence[Any]) -> list[str]:
