@@ -1,8 +1,9 @@
 """Data events for one target: what each commit stored, one event per device.
 
-They are derived from the commits themselves, so that ingest does no work for them. Commits that were merged before the
-target received them, after an outage of some minutes, are reported per merged block instead: the same points in fewer
-events, which say which commits they cover.
+They are derived from the commits themselves, so that ingest does no work for them. Where many commits wait, runs of
+COMMITS_PER_RUN are reported together, or the relay would need more time than ingest. Commits that were merged before
+the target received them, after an outage of some minutes, are reported per merged block. Either way the same points are
+in fewer events, which say which commits they cover.
 """
 
 import uuid
@@ -14,7 +15,7 @@ import msgspec
 
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns
-from metrics.storage.format.layout import MERGED, drop_removed_of_all
+from metrics.storage.format.layout import MERGED, drop_removed_of_all, merge_by_encoding
 from metrics.storage.read import block_cache
 from telemetry_site.bus.cloud_event import CloudEvent, schema_of
 from telemetry_site.bus.cursors import load_positions, move_position
@@ -23,7 +24,8 @@ from telemetry_site.bus.targets.target import Stream
 
 DATA_RECEIVED = "telemetry.data.received"
 MAX_METRICS = 100  # names in one event
-COMMITS_PER_READ = 50  # of a shard
+COMMITS_PER_READ = 64  # of a shard
+COMMITS_PER_RUN = 16  # runs begin at multiples, so that a run has the same events when it is sent again
 BLOCKS_PER_READ = 20
 _NAMESPACE = uuid.UUID("6f0e9c1a-53c8-5d0b-9a5b-6a1c2f1d7e44")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -43,7 +45,7 @@ WHERE s.id = ANY(%s)
 
 
 class DataReceived(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Points of one device in one commit, or in one merged block if `sequence_to` is there."""
+    """Points of one device in one commit, or in the commits up to `sequence_to` if it is there."""
 
     device_id: str
     points: int
@@ -53,6 +55,9 @@ class DataReceived(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     shard: int
     sequence: int
     sequence_to: int | None = None
+
+
+Commit = tuple[int, list[Columns]]  # number and points
 
 
 class _Batch(NamedTuple):
@@ -129,9 +134,12 @@ class DataSource:
             connection.execute(_COMMIT_TIMES, (shard, [seq for (_, seq), _ in commits])).fetchall()
         )
         batches = []
-        for (_, seq), parts in commits:
-            events = self._events(connection, parts, times.get(seq, 0), shard, seq, None)
-            batches.append(_Batch(shard, seq, list(events)))
+        for run in split_into_runs([(seq, parts) for (_, seq), parts in commits]):
+            first, last = run[0][0], run[-1][0]
+            parts = merge_by_encoding([part for _, commit in run for part in commit])
+            seq_to, place = (last, f"commits {first}-{last}") if len(run) > 1 else (None, "")
+            events = self._events(connection, parts, times.get(last, 0), shard, first, seq_to, place)
+            batches.append(_Batch(shard, last, list(events)))
         return batches
 
     def _find_gap(self, connection: Connection, shard: int, position: int) -> _Gap | None:
@@ -181,6 +189,23 @@ class DataSource:
                 schema_of(DATA_RECEIVED),
                 msgspec.json.encode(data),
             )
+
+
+def split_into_runs(commits: Sequence[Commit]) -> list[Sequence[Commit]]:
+    """Split commits into whole runs of COMMITS_PER_RUN, and others one by one.
+
+    After a whole run, the commits of an unfinished one are left out: they are sent with the others of their run.
+    """
+    runs: list[Sequence[Commit]] = []
+    position = 0
+    while position < len(commits):
+        run = commits[position : position + COMMITS_PER_RUN]
+        is_whole = run[0][0] % COMMITS_PER_RUN == 0 and run[-1][0] == run[0][0] + COMMITS_PER_RUN - 1
+        if not is_whole and runs and len(runs[-1]) > 1:
+            break
+        runs.append(run if is_whole else run[:1])
+        position += len(runs[-1])
+    return runs
 
 
 def _summaries(

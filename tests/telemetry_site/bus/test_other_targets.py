@@ -16,6 +16,8 @@ from django.conf import settings as django_settings
 from alerts.notifications.channels.webhook import sign
 from metrics.storage.connection import dedicated_connection
 from metrics.storage.merge.schedule import merge_commits
+from metrics.storage.read.block_cache import read_heads
+from telemetry_site.bus.data_source import COMMITS_PER_RUN, split_into_runs
 from telemetry_site.bus.models import BusTarget, CommitPosition, ParkedMessage
 from telemetry_site.bus.relay import TargetRelay
 from telemetry_site.bus.targets.redis_target import RedisTarget
@@ -153,6 +155,55 @@ def test_commits_merged_during_an_outage_are_reported_by_block(
     assert [event["points"] for event in events[:2]] == [6, 6]  # the second batch has the same times
     assert events[0]["sequence_to"] - events[0]["sequence"] == 2
     assert "sequence_to" not in events[2]
+
+
+def send_commits(admin: ApiClient, count: int) -> list[int]:
+    """Send one point after the other, each in a commit; return the numbers of the commits."""
+    for number in range(count):
+        point = {"timestamp": f"{YESTERDAY}T04:{number:02}:00Z", "metric_name": "level", "value": number}
+        assert admin.post(f"devices/device_{number % 3}/telemetry", point).status == 200
+    with dedicated_connection() as database:
+        head = read_heads(database)[0]
+    return list(range(head - count + 1, head + 1))
+
+
+def test_many_waiting_commits_are_reported_in_runs_without_loss(
+    nats: PrivateNats, run_relay: RunRelay, admin: ApiClient
+) -> None:
+    target = nats_target(nats)
+    relay = run_relay(target)
+    wait_until(CommitPosition.objects.exists, 20, "the relay follows the commits")
+    relay.request_stop()
+    relay.join(10)
+    numbers = send_commits(admin, 40)
+
+    run_relay(target)
+    wait_until_drained(target)
+
+    events = [data for _, _, data in nats.messages("DATA")]
+    spans = [(event["sequence"], event.get("sequence_to", event["sequence"])) for event in events]
+    assert sorted({number for first, last in spans for number in range(first, last + 1)}) == numbers
+    assert sum(event["points"] for event in events) == 40
+    runs = {(first, last) for first, last in spans if last > first}
+    assert runs
+    assert all(first % COMMITS_PER_RUN == 0 and last == first + COMMITS_PER_RUN - 1 for first, last in runs)
+    assert all(spans.count(run) == 3 for run in runs)  # one event per device
+
+
+@pytest.mark.parametrize(
+    ("first", "count", "expected"),
+    [
+        (1, 5, [1, 1, 1, 1, 1]),
+        (14, 3, [1, 1, 1]),
+        (14, 18, [1, 1, 16]),
+        (16, 40, [16, 16]),
+        (3, 13 + 16 + 5, [1] * 13 + [16]),
+        (0, 0, []),
+    ],
+)
+def test_commits_are_split_into_whole_runs_and_single_ones(first: int, count: int, expected: list[int]) -> None:
+    runs = split_into_runs([(first + number, []) for number in range(count)])
+    assert [len(run) for run in runs] == expected
 
 
 # --- webhooks ---------------------------------------------------------------------------------------
