@@ -134,13 +134,6 @@ def is_single_use(credential: str) -> bool:
     return jwts.is_jwt(credential) and jwts.unverified_issuer(credential) in settings.SERVICES
 
 
-async def renew_caller(credential: str, before: Caller) -> Caller | None:
-    """Return the present caller of an open connection's credential, which had the caller `before`; None if it ended."""
-    if before.expires <= time.time():
-        return None
-    return before if is_single_use(credential) else await find_caller_async(credential)
-
-
 def read_credential(api_key: str | None, authorization: str | None) -> str | None:
     """Return the key or token of `X-Api-Key` or `Authorization: Bearer`; None without either header."""
     if api_key:
