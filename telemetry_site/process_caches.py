@@ -54,6 +54,7 @@ CACHES = (
     ProcessCache("alerts.notifications.channel_lifecycle._tests", channel_lifecycle.reset_running_tests),
     ProcessCache("dashboard.api.status._public", status.clear_cache),
     ProcessCache("dashboard.streams.channels._hub", channels.reset_channels),
+    ProcessCache("dashboard.streams.channels._device_sets", channels.clear_device_sets),
     ProcessCache("dashboard.streams.figures._feed", figures.reset_figures),
     ProcessCache("dashboard.streams.open_sessions._open", open_sessions.reset_open_sessions),
     ProcessCache("telemetry_site.health_checks._redis", health_checks.reset_redis_client),

@@ -83,6 +83,11 @@ def read_visibility(caller: Caller, owner: str) -> Visibility:
     return Visibility(revision, key, device_ids, user_id_of(owner))
 
 
+def clear_device_sets() -> None:
+    """Forget which devices callers see."""
+    _device_sets.clear()
+
+
 class ChannelEvent:
     """An event of a channel with its frame, which all streams share."""
 

@@ -40,6 +40,8 @@ REPEATABLE = {
     "keys": "the response has a secret, which is not stored; a key of a lost response is listed and can be revoked",
     "keys/<int:key_id>/rotate": "as above",
     "keys/<int:key_id>/revoke": "has no further effect",
+    "tickets": "the response has a secret, which is not stored; a ticket that nobody uses expires after 30 seconds",
+    "bus/parked/<int:number>/replay": "a replayed message is no longer parked",
 }
 
 

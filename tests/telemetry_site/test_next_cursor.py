@@ -8,6 +8,7 @@ import pytest
 
 from alerts.models import Pattern
 from ingest.rejected.inbox import rejected_inbox
+from telemetry_site.bus.models import ParkedMessage
 from tests.alerts.factories import create_alert, create_device, create_rule, create_webhook
 from tests.alerts.test_deliveries_api import create_delivery
 from tests.conftest import ApiClient, point
@@ -29,6 +30,7 @@ LISTS: dict[str, dict[str, Any]] = {  # parameters by path, under /api/v1/teleme
     "alerts/rules/{rule_id}/versions": {},
     "alerts/silences": {"active": "true"},
     "alerts/silences/preview": {},
+    "bus/parked": {"direction": "inbound"},
     "audit": {"since": (NOW - timedelta(hours=1)).isoformat()},
     "deletions": {},
     "devices": {"search": "d"},
@@ -39,6 +41,7 @@ LISTS: dict[str, dict[str, Any]] = {  # parameters by path, under /api/v1/teleme
     "keys": {"scope": "read"},
     "metrics": {"data_type": "numeric"},
     "rejected": {"reason": "out_of_bounds"},
+    "subscribe": {},
     "/telemetry/history": {"metric_name": "m0", "hours": 1, "interval": 60},
     "query": {"metrics": ["m0", "m1"], **TIMES},
 }
@@ -61,6 +64,10 @@ def names(admin: ApiClient) -> dict[str, str]:
         create(admin, "alerts/routes", {"name": f"r{number}", "channels": ["c0"]})
         create(admin, "devices", {"device_id": f"gone{number}"})
         assert admin.call("DELETE", f"devices/gone{number}").status in (200, 202)
+        create(admin, "subscribe", {"metric_names": [f"m{number}"]})
+        ParkedMessage.objects.create(
+            direction="inbound", peer="SERVICES", message_id=f"{number}", payload=b"{}", size=2, reason="r"
+        )
         Pattern.objects.create(
             kind="flapping", subject={"n": number}, support=3, confidence=0.5, description="x", devices=[]
         )

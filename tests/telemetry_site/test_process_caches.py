@@ -15,6 +15,8 @@ RESOURCES = {  # closed or stopped by their owner, or set once at the start
     "alerts.notifications.channels.apprise_network._install",
     "metrics.alert_summary._alert_summary",
     "metrics.audit.model_changes.watched_models",
+    "metrics.events.event._definitions",
+    "metrics.events.model_changes._makers",
     "metrics.storage.connection._pools",
     "metrics.storage.series_registry._NO_ROWS",
     "metrics.storage.write.group_commit.commit_listeners",
@@ -31,7 +33,7 @@ RESOURCES = {  # closed or stopped by their owner, or set once at the start
 # Constructors of values without state, or that only synchronize threads.
 STATELESS_CALLS = {
     "AuthMiddlewareStack", "BoundedSemaphore", "ContextVar", "Decoder", "Encoder", "FastLane", "Library", "Lock",
-    "ProtocolTypeRouter", "ThreadPoolExecutor", "TypeVar", "build_opener", "database_sync_to_async",
+    "NewType", "ProtocolTypeRouter", "ThreadPoolExecutor", "TypeVar", "build_opener", "database_sync_to_async",
     "get_asgi_application", "getLogger", "operation", "urlsplit",
 }  # fmt: skip
 

@@ -15,6 +15,7 @@ from alerts import silences
 from alerts.alert_actions import open_alerts
 from alerts.models import Alert, Delivery, Notice, Pattern, Rule, Silence
 from alerts.notifications import channel_lifecycle
+from dashboard.models import Subscription
 from ingest.models import ApiKey, Rejected
 from metrics.api.parameters import Query
 from metrics.devices import group_membership
@@ -32,7 +33,7 @@ MISSING = {  # IDs of objects that do not exist, in the form of those that do
     "alert_id": "alt_00000000gamma00", "rule_id": "rule_0000000gamma00", "silence_id": "sil_00000000gamma00",
     "channel_id": "chn_00000000gamma00",
     "route_id": "rte_00000000gamma00", "export_id": "exp_00000000gamma00", "deletion_id": "del_00000000gamma00",
-    "snapshot_id": "snap_0000000000gamma000",
+    "snapshot_id": "snap_0000000000gamma000", "subscription_id": "sub_000000000000000000gamma",
     "key_id": "4040404", "number": "4040404", "version": "1",
 }  # fmt: skip
 
@@ -89,12 +90,19 @@ def create_site(word: str, admin: ApiClient) -> Site:
     deletion = Deletion.objects.create(device_id=f"{word}-deleted", requested_by="user:setup", series=[], heads={})
     query = Query((f"{word}_metric",), now - timedelta(hours=1), now, (device_id,))
     export = jobs.create_job(f"user:{word}-operator", query, "csv")
+    subscription = Subscription.objects.create(
+        subscription_id=f"sub_0000000000000000000{word}",
+        owner=f"user:{NUMBERS[word]}",
+        device_ids=[device_id],
+        max_frequency=1000,
+        expires_at=now + timedelta(hours=1),
+    )
     key, _ = ApiKey.issue(f"{word}-key", Scope.READ, group=group, pk=NUMBERS[word])
     ids = {
         "device_id": device_id, "metric_name": f"{word}_metric", "name": group.name, "alert_id": alert.alert_id,
         "rule_id": rule.rule_id, "silence_id": silence.silence_id, "channel_id": channel.channel_id,
         "route_id": route.route_id, "export_id": export.export_id, "deletion_id": deletion.deletion_id,
-        "snapshot_id": f"snap_0000000000{word}00",
+        "snapshot_id": f"snap_0000000000{word}00", "subscription_id": subscription.subscription_id,
         "key_id": str(key.pk), "number": str(rejected.pk), "version": "1",
     }  # fmt: skip
     return Site(word, group, rule, alert, silence, ids)

@@ -80,6 +80,10 @@ class PythonClient(Example):
             if value.get("metric_name") == metric
         }
 
+    def skipped(self, metric: str) -> int:
+        """Return how many values of a metric the stream says that it skipped."""
+        return sum(value.get("skipped", 0) for value in self.objects() if value.get("metric_name") == metric)
+
 
 class Proxy:
     """A TCP proxy in front of a site. `cut` resets all connections and those that follow, until `mend`."""
