@@ -57,7 +57,8 @@ class DatabaseAlertSummary:
         if failures_since_report >= MAX_FAILURES:
             return "unhealthy", failure
         if age is None:
-            return "unhealthy", f"{rules:,} alert rules were never evaluated: no worker is running"
+            subject = "1 alert rule was" if rules == 1 else f"{rules:,} alert rules were"
+            return "unhealthy", f"{subject} never evaluated: no worker is running"
         if age > REPORT_TIMEOUT:
             return "unhealthy", f"no evaluation for {age:,.0f} seconds"
         if failures:
