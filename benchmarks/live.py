@@ -7,6 +7,7 @@ viewers   500 sockets on 1,000 series at 5,000 points/s: time from the response 
 idle      memory of 2,000 sockets without data
 aborts    10,000 connections that are reset at all stages: what is left of them
 ingest    batches of 1,000 with viewers and event bus, alternating with a site without them
+outage    single points while NATS is stopped, alternating with the time after its restart
 layer     the pub/sub layer of channels-redis with as many viewers
 """
 
@@ -56,6 +57,7 @@ SETTLE_TIME = 10.0  # seconds before memory is measured
 SLOW_TIMEOUT = 30.0  # seconds after which a socket that never reads must be closed
 RETURN_TIMEOUT = 60.0  # seconds in which aborted connections must be cleaned up
 INGEST_VIEWERS, INGEST_PAIRS, INGEST_TICKS = 20, 5, 1000
+OUTAGE_POINTS = 20_000
 SITE = {"TELEMETRY_CONNECTIONS_PER_ADDRESS": "0", "TELEMETRY_RATE_PER_ADDRESS": "off"}
 
 
@@ -338,6 +340,35 @@ def compare_ingest(folder: Path, without: Site, streaming: Site) -> None:
     )
 
 
+def measure_outage(folder: Path) -> None:
+    """Measure single points on a site with the event bus while NATS runs and while it is stopped."""
+    nats = Nats(folder / "outage nats")
+    site = Site(folder / "outage", {**SITE, "NATS_URL": nats.url})
+    try:
+        generator = LoadGenerator(folder)
+        load = Workload(devices=100, ticks=INGEST_TICKS, start=int(time.time()) - 10 * INGEST_TICKS, seed=99)
+        file = generator.prepare("outage", encoders.single(load, OUTAGE_POINTS))
+        generator.run(site.port, file, 4, "shared")
+        latencies: dict[bool, list[float]] = {True: [], False: []}
+        for _ in range(INGEST_PAIRS):
+            for is_running in (True, False):
+                if not is_running:
+                    nats.stop()
+                site.settle()
+                latencies[is_running].append(generator.run(site.port, file, 4, "shared")["lat_ms"]["p99"])
+            nats = Nats(folder / "outage nats", nats.port)
+    finally:
+        site.stop()
+        nats.stop()
+    running, stopped = median(latencies[True]), median(latencies[False])
+    ratio = median(off / on for on, off in zip(latencies[True], latencies[False], strict=True))
+    add_row(
+        "p99 of single points, NATS running; stopped",
+        f"{running:.1f}; {stopped:.1f} ms; {ratio:.2f} ×",
+        "≤ 1.2 ×",
+    )
+
+
 def measure_layer(site: Site) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.channels_layer", site.data_folder.redis_url],
@@ -351,7 +382,7 @@ def measure_layer(site: Site) -> None:
     add_row("channels-redis pub/sub: growth for a silent socket in 60 s", grown, "")
 
 
-PARTS = ("viewers", "idle", "aborts", "ingest", "layer")
+PARTS = ("viewers", "idle", "aborts", "ingest", "outage", "layer")
 
 
 def main() -> None:
@@ -373,6 +404,8 @@ def main() -> None:
             measure_layer(site)
         if "ingest" in parts:
             measure_ingest(folder, site)
+        if "outage" in parts:
+            measure_outage(folder)
     finally:
         site.stop()
         shutil.rmtree(folder, ignore_errors=True)
