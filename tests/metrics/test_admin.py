@@ -32,6 +32,7 @@ from metrics.models import (
 from metrics.storage.connection import connect
 from metrics.storage.write.journal import pack_journal
 from rest.caller import OPERATORS, Caller, Scope
+from telemetry_site.bus.models import BusTarget, ParkedMessage
 from tests.metrics.test_storage import TODAY, store_points
 
 REGISTERED = {model._meta.label: model for model in admin.site._registry}
@@ -76,6 +77,17 @@ def create_exports(numbers: range) -> None:
     parameters = {"devices": [], "metrics": ["a"]}
     ExportJob.objects.bulk_create(
         ExportJob(owner=f"a{number}", question=parameters, format="csv", files=[]) for number in numbers
+    )
+
+
+def create_bus_targets(numbers: range) -> None:
+    BusTarget.objects.bulk_create(BusTarget(name=f"a{number}", reported_at=timezone.now()) for number in numbers)
+
+
+def create_parked_messages(numbers: range) -> None:
+    ParkedMessage.objects.bulk_create(
+        ParkedMessage(direction="inbound", peer="a", message_id=f"a{number}", payload=b"{}", size=2, reason="a")
+        for number in numbers
     )
 
 
@@ -146,6 +158,8 @@ CREATE_ROWS: dict[str, Callable[[range], Any]] = {
     "alerts.Route": create_routes,
     "alerts.Delivery": create_deliveries,
     "ingest.Rejected": create_rejected,
+    "bus.BusTarget": create_bus_targets,
+    "bus.ParkedMessage": create_parked_messages,
     "metrics.Device": create_devices,
     "metrics.DeviceGroup": create_groups,
     "metrics.MetricDefinition": create_definitions,
@@ -215,7 +229,7 @@ def test_admin_index_lists_all_models_in_order(browser: Client):
     assert names == [
         "Devices", "Device groups", "Metric definitions", "Series", "Alert rules", "Alerts", "Incidents", "Silences",
         "Channels", "Routes", "Deliveries", "People", "API keys", "Audit", "Journal",
-        "Rejected points", "Exports", "Damaged blocks",
+        "Rejected points", "Exports", "Damaged blocks", "Bus targets", "Parked messages",
     ]  # fmt: skip
     for address in re.findall(r'<th scope="row"[^>]*>\s*<a href="([^"]*)"', content):
         assert browser.get(address).status_code == 200

@@ -51,7 +51,9 @@ def devices(events: list[StoredEvent]) -> list[str | None]:
 
 
 def read_by_largest_id(connection: Connection, last: int) -> tuple[int, list[str]]:
-    rows = connection.execute("SELECT id, device_id FROM metrics_event WHERE id > %s ORDER BY id", (last,)).fetchall()
+    rows = connection.execute(
+        "SELECT id, device_id FROM metrics_event WHERE id > %s AND device_id LIKE 'written%%' ORDER BY id", (last,)
+    ).fetchall()
     return max([last, *(row[0] for row in rows)]), [row[1] for row in rows]
 
 
