@@ -78,7 +78,7 @@ class RedocView(SchemaEndpoint, SpectacularRedocView):
     @extend_schema(exclude=True)
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Any:
         response = super().get(request, *args, **kwargs)
-        policy = POLICY.replace("style-src 'self'", REDOC_STYLES) + "; worker-src blob:"
+        policy = POLICY.replace("style-src 'self'", REDOC_STYLES).replace("worker-src 'self'", "worker-src blob:")
         response.headers["Content-Security-Policy"] = policy
         return response
 
