@@ -220,7 +220,7 @@ class TestBrowser:
         phone.page.on("request", lambda request: requested_urls.append(request.url))
         sign_in(phone, "/alerts/")
         expect(phone.page.locator(".arow .course").first).to_be_hidden()
-        phone.page.wait_for_load_state("networkidle")
+        expect(phone.page.locator("#live")).to_have_text(re.compile("^Live"))  # all scripts have run by then
         assert any("/inbox.js" in url for url in requested_urls) and not any(
             "/alerts/sparklines/" in url for url in requested_urls
         )
