@@ -151,7 +151,7 @@ class PerformanceAnswer(ResponseSerializer):
     points_waiting_here = serializers.IntegerField(help_text="Points in the write queue of this process.")
     sockets_here = serializers.IntegerField(help_text="Open WebSockets of this process.")
     commits_decoded_here = serializers.IntegerField(
-        help_text="Commits that this process has decoded for live streams; each once, whatever the number of streams."
+        help_text="Commits that this process has decoded for live streams. Each commit is decoded once for all streams."
     )
     redis = serializers.ChoiceField(["up", "down"])
     bus = BusAnswer(allow_null=True, help_text="Event bus.")

@@ -63,7 +63,7 @@ class ParkedMessageFilters(FilterSet):
 
 class ReplayAnswer(ResponseSerializer):
     success = serializers.BooleanField()
-    message = serializers.CharField(help_text="What was done.")
+    message = serializers.CharField(help_text="Result of the replay, in one sentence.")
 
 
 @describe(

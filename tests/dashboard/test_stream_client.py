@@ -225,7 +225,9 @@ def test_page_without_shared_workers_has_its_own_connection(proxied: BrowserPage
     wait_until(lambda: len(stream.connections) == 2, 10, "a connection of the second page")
 
 
-def test_page_that_does_not_read_is_dropped_and_told(proxied: BrowserPage, stream: ScriptedStream, device: None):
+def test_page_that_does_not_read_is_disconnected_with_a_message(
+    proxied: BrowserPage, stream: ScriptedStream, device: None
+):
     sign_in(proxied, "/settings/")
     proxied.page.evaluate(
         """async () => {

@@ -218,7 +218,7 @@ def test_address_of_the_agent_is_read_as_consul_reads_it(text: str, expected: Ag
         "c:99999",
     ],
 )
-def test_unusable_address_of_the_agent_is_rejected_with_what_is_accepted(text: str) -> None:
+def test_invalid_address_of_the_agent_is_rejected_with_the_accepted_form(text: str) -> None:
     with pytest.raises(ValueError, match=r"an agent like 127\.0\.0\.1:8500"):
         AgentAddress.parse(text)
 

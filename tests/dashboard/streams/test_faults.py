@@ -146,7 +146,7 @@ def test_series_equals_the_stored_range_after_the_connection_was_cut(running: Si
         live.expect_no_gap()
 
 
-def test_stream_goes_on_when_redis_is_emptied(running: Site, tmp_path: Path) -> None:
+def test_stream_continues_after_redis_is_flushed(running: Site, tmp_path: Path) -> None:
     with stage(running, tmp_path, "flush") as live:
         with redis.Redis.from_url(DataFolder(running.data_dir).redis_url) as client:
             client.flushall()

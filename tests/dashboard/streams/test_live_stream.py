@@ -315,7 +315,7 @@ def test_changed_membership_applies_to_the_next_event(viewer: ApiClient, two_sit
             assert {event["subject"] for event in events} == {f"device/{inside.device_id}"}
 
 
-def test_disabled_user_is_told_that_access_has_ended(viewer: ApiClient):
+def test_stream_of_a_disabled_user_is_closed_with_4003(viewer: ApiClient):
     with open_live(viewer) as socket:
         subscribe(socket, "alerts")
         user = get_user_model().objects.get(username="viewer")

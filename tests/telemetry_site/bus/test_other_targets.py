@@ -320,7 +320,7 @@ def test_webhook_that_drips_ends_at_its_deadline(
         ),
     ],
 )
-def test_invalid_webhook_setting_says_what_is_accepted(text: str, accepted: str) -> None:
+def test_invalid_webhook_setting_is_rejected_with_the_accepted_form(text: str, accepted: str) -> None:
     with pytest.raises(ValueError, match=accepted):
         parse_webhooks(text)
 

@@ -229,7 +229,7 @@ def test_eight_writers_with_slow_transactions_are_relayed_exactly(nats: PrivateN
         assert numbers == sorted(numbers)
 
 
-def test_one_of_two_relays_leads_and_the_other_takes_over(
+def test_second_relay_leads_after_the_first_one_is_killed(
     nats: PrivateNats, relays: RelayProcesses, run_relay: RunRelay
 ) -> None:
     target = nats_target(nats)
