@@ -69,8 +69,8 @@ class _Body(msgspec.Struct, Generic[P]):
 _SINGLE = (msgspec.json.Decoder(NumericPoint), msgspec.json.Decoder(_TypedPoint))
 _BATCH = (msgspec.json.Decoder(_Body[NumericPoint]), msgspec.json.Decoder(_Body[_TypedPoint]))
 _BULK = (msgspec.json.Decoder(dict[str, list[NumericPoint]]), msgspec.json.Decoder(dict[str, list[_TypedPoint]]))
-# Raised by the fast path at the first unusual point.
 _OBJECT = msgspec.json.Decoder(dict[str, Any] | None)
+# Raised by the fast path at the first unusual point.
 FAST_PATH_ERRORS = (msgspec.DecodeError, ValueError, RecursionError)
 
 
@@ -98,7 +98,8 @@ def decode_numeric_bulk(body: bytes, _: str) -> dict[str, list[NumericPoint]]:
 def _check_names(body: bytes, texts: int) -> None:
     """Raise ValueError if a decoded body has more than this number of texts, names included.
 
-    Then a name occurs twice, or a text contains quotation marks: the slow path distinguishes them.
+    Then a name occurs twice, of which the decoder kept the last, or a text contains quotation marks: the slow path
+    distinguishes them.
     """
     if len(body) <= MAX_COUNTED_BODY:
         quotes = body.count(b'"')
