@@ -141,7 +141,7 @@ class ReadingSocket(asyncio.Protocol):
 
 @dataclass
 class Received:
-    """What the sockets of a process received since the last call: (time, value) by socket."""
+    """Values that the sockets of a process received since the last call: (time, value) by socket."""
 
     values: list[list[tuple[float, float]]]
     frames: int
@@ -174,7 +174,7 @@ def take_received(sockets: Sequence[ReadingSocket]) -> Received:
 
 
 def run_readers(commands: Connection, port: int, viewers: Sequence[Viewer]) -> None:
-    """Open the sockets, then answer `take` with what they received, until `stop`."""
+    """Open the sockets, then answer `take` with the received values, until `stop`."""
 
     async def run() -> None:
         sockets = await open_sockets(port, viewers)

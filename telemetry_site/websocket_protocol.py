@@ -110,7 +110,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
 
     def _cut_after(self, seconds: float) -> None:
-        """Abort the connection unless it is closed before; what the kernel does not hold by then is discarded."""
+        """Abort the connection unless it is closed before; data outside of the kernel's buffer is discarded."""
         if self.close_timer is not None:
             self.close_timer.cancel()
         if self._cut is not None:

@@ -59,7 +59,7 @@ def take_parameters(scope: Scope) -> tuple[Parameters, str | None]:
 
 
 async def authenticate(scope: Scope, ticket: str | None) -> tuple[Access, Caller]:
-    """Return by what right a stream is opened, and the caller. Raises Refused, RateLimited and StorageUnavailable."""
+    """Return the access of a stream and its caller. Raises Refused, RateLimited and StorageUnavailable."""
     headers = dict(scope["headers"])
     await wait_until_current(headers)
     is_limited = scope["type"] == "websocket"  # other requests are limited by a middleware

@@ -32,7 +32,7 @@ MAX_UNINTERRUPTED = 5_000  # frames passed on before other tasks of the event lo
 
 
 class Verdict(Enum):
-    """What a stream gets of an event: nothing, the event, or only a note that something changed."""
+    """Part of an event that a stream receives: nothing, the event, or only a note that something changed."""
 
     HIDDEN = 0
     VISIBLE = 1
@@ -152,7 +152,7 @@ class EventSink:
         self._drain()
 
     def resync(self, reason: str, channel: str | None = None) -> None:
-        """Make the client read its data again: what was held is included in it."""
+        """Make the client read its data again, which includes the events that were held."""
         self._held.clear()
         self._has_overflow = False
         self._writer.offer_event(frames.resync(reason, channel))

@@ -42,7 +42,7 @@ Sink = Callable[[bytes], None]
 
 
 class FiguresKey(NamedTuple):
-    """What decides the figures of a caller; callers with equal keys get the same frame."""
+    """Key of the figures of a caller; callers with equal keys get the same frame."""
 
     device_id: str | None
     groups: tuple[str, ...] | None

@@ -108,5 +108,5 @@ def error(code: int | None, detail: str, retry: bool, retry_after_ms: int | None
 
 
 def message_error(detail: str) -> bytes:
-    """Return the answer to a message that is not valid; the stream goes on."""
+    """Return the answer to an invalid message; the stream stays open."""
     return error(None, detail, retry=False)

@@ -1,4 +1,4 @@
-"""The messages of a client on /ws/live, validated: every error names the field and what is accepted."""
+"""Validated messages of a client on /ws/live: every error names the field and the accepted values."""
 
 import itertools
 from collections.abc import Collection, Mapping

@@ -178,7 +178,7 @@ class OpenSessions:
 
 
 def _reason_to_end(before: Caller, caller: Caller | None) -> CloseReason | None:
-    """Return why a stream ends whose caller was renewed; None if it goes on."""
+    """Return the reason to end a stream after its caller was renewed; None if it stays open."""
     if caller is None:
         is_expired = before.expires <= datetime.now(UTC).timestamp()
         return CREDENTIAL_EXPIRED if is_expired else ACCESS_ENDED

@@ -1,4 +1,4 @@
-"""A live stream of one caller, whatever it sends and whichever connection carries it.
+"""A live stream of one caller, independent of its content and of its connection.
 
 `telemetry_consumer` and `live_consumer` derive from StreamSession; `websocket` and `sse` open sessions. What a session
 may send depends on its caller, whose rights `open_sessions` checks again as long as it is open.
@@ -19,7 +19,7 @@ RESUME_FROM = "resume_from"  # parameter with the position up to which the clien
 
 
 class InvalidMessage(Exception):
-    """A message or a parameter that is not valid; its text names the field and what is accepted."""
+    """An invalid message or parameter; its text names the field and the accepted values."""
 
 
 class StreamSession:
@@ -42,7 +42,7 @@ class StreamSession:
     # --- what each kind of stream does --------------------------------------------------------------
 
     async def open(self) -> None:
-        """Send the first frames and subscribe to what follows. Raises Refused."""
+        """Send the first frames and subscribe to the later ones. Raises Refused."""
 
     async def receive(self, message: dict[str, Any]) -> None:
         """Handle a message of the client. Raises InvalidMessage and Refused."""

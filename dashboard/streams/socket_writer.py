@@ -45,7 +45,7 @@ class Closed(Exception):
 
 @dataclass(slots=True)
 class _Pending:
-    """The newest value of a series that waits, and how many values of the series it stands for besides itself."""
+    """The newest waiting value of a series, and the number of earlier values that it replaces."""
 
     value: SeriesValue
     skipped: int
@@ -59,7 +59,7 @@ class _Pending:
 
 @dataclass(slots=True, eq=False)
 class SubscriptionSink:
-    """What waits for the client in one of the data subscriptions of its stream; the sink of a feed.
+    """Values that wait for the client in one data subscription of its stream; the sink of a feed.
 
     on_lost     called when the feed missed commits, so that a snapshot is needed
     prefix      replaces the first byte of each data frame; None: frames stay as they are
@@ -175,7 +175,7 @@ class SocketWriter:
         return sink
 
     def remove_sink(self, subscription: str | None = None) -> None:
-        """Forget a data subscription and what waits in it."""
+        """Remove a data subscription and its waiting values."""
         self._sinks.pop(subscription, None)
 
     def offer_event(self, frame: bytes, position: str | None = None) -> None:

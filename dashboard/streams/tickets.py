@@ -50,7 +50,7 @@ def redeem(text: str) -> tuple[Access, Caller] | None:
 
 
 def delete_expired() -> int:
-    """Delete tickets that nobody used; return how many."""
+    """Delete expired tickets; return their number."""
     return Ticket.objects.filter(expires_at__lte=timezone.now()).delete()[0]
 
 

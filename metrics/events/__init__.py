@@ -1,1 +1,1 @@
-"""Events: what changed, written with the change and read by live streams and the event bus."""
+"""Events of changes, written with the change and read by live streams and the event bus."""

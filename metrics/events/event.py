@@ -27,7 +27,7 @@ class EventData(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def subject(self) -> str:
-        """What changed: its kind, a slash and its id, for example `alert/alt_1f3c`."""
+        """The kind of the changed object, a slash and its id, for example `alert/alt_1f3c`."""
         raise NotImplementedError
 
     @property

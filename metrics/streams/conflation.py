@@ -17,7 +17,7 @@ _NEVER = -(2**63)
 
 
 class _Waiting:
-    """What waits of a series for the end of the period."""
+    """Values of a series that wait for the end of the period."""
 
     __slots__ = ("late", "newest", "skipped")
 
@@ -135,5 +135,5 @@ class Conflation:
                 self._sent[series_id] = time
 
     def clear(self) -> None:
-        """Discard what waits and what is known of earlier values."""
+        """Discard the waiting values and the times of sent ones."""
         self._waiting, self._sent = {}, {}

@@ -47,7 +47,7 @@ class EventBatch(NamedTuple):
 
 
 class EventListener(Protocol):
-    """What receives events, in the event loop of the follower."""
+    """Receiver of events, in the event loop of the follower."""
 
     async def deliver(self, batch: EventBatch) -> None:
         """Take events in their order."""

@@ -18,7 +18,7 @@ MAX_PAUSE = 0.02  # seconds between the frames of one period, in which sockets s
 
 @dataclass(frozen=True)
 class FeedKey:
-    """What a subscription receives.
+    """Series and frequency of a subscription.
 
     devices           None: all; the caller's device groups are applied before
     tags              a point must have each of them, as in a query: the tags are those of the point, not of its device
@@ -51,7 +51,7 @@ class FeedBatch:
 
 
 class Sink(Protocol):
-    """What receives the batches of a feed; neither method may wait."""
+    """Receiver of the batches of a feed; neither method may wait."""
 
     def offer(self, batch: FeedBatch) -> None: ...
 
@@ -209,7 +209,7 @@ class Feed:
             self._conflation.mark_sent({series_id: value.timestamp for series_id, value in known.items()})
 
     def lose(self) -> None:
-        """Discard what waits after missed commits, and tell the sinks."""
+        """Discard the waiting values after missed commits, and notify the sinks."""
         self.cancel()
         self._conflation.clear()
         for sink in tuple(self._sinks):

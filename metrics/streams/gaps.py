@@ -1,4 +1,4 @@
-"""What a client must read when it starts or resumes: the newest value per series, or every point that it missed.
+"""Values for a client that starts or resumes: the newest one per series, or every missed point.
 
 A missed point is in a commit, if its commit still exists, or in a merged block that was made of later commits too. A
 block that was made of commits before and after the client's position gives all its points, since nothing tells them
@@ -55,7 +55,7 @@ Reason = Literal["epoch", "future", "too_old", "too_large"]
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """What a client missed since its position, series by series in order of time.
+    """Points that a client missed since its position, series by series in order of time.
 
     recovered  whether the values are complete; otherwise `reason` says why, and the client needs a snapshot
     values     every point that it missed; points that it has may be among them

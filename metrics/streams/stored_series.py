@@ -1,4 +1,4 @@
-"""The series of a subscription, by what is stored of devices and metrics."""
+"""The series of a subscription, from the stored devices and metrics."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,1 +1,1 @@
-"""The event bus: events go to NATS, webhooks and Redis Streams; deletions come in from other services."""
+"""The event bus: sends events to NATS, webhooks and Redis Streams, and processes deletions of other services."""

@@ -1,4 +1,4 @@
-"""What targets have not received yet, and the transaction that holds the outbox back."""
+"""Undelivered events of targets, and the transaction that holds the outbox back."""
 
 from datetime import datetime
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Data events for one target: what each commit stored, one event per device.
+"""Data events for one target: the stored points of each commit, one event per device.
 
 They are derived from the commits themselves, so that ingest does no work for them. Where many commits wait, runs of
 COMMITS_PER_RUN are reported together, or the relay would need more time than ingest. Commits that were merged before

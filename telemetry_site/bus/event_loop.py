@@ -11,7 +11,7 @@ Result = TypeVar("Result")
 
 
 class EventLoopThread:
-    """Runs coroutines for other threads, and what the library does between the calls, such as pings."""
+    """Runs coroutines for other threads, and background tasks of the library, such as pings."""
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
@@ -28,7 +28,7 @@ class EventLoopThread:
             raise
 
     def close(self, last: Coroutine[Any, Any, None]) -> None:
-        """Run a last coroutine whatever it raises, cancel all tasks and end the thread."""
+        """Run a last coroutine, ignoring its errors, cancel all tasks and end the thread."""
         try:
             self.run(last)
         except Exception:  # noqa: S110 - the connection is given up anyway

@@ -1,4 +1,4 @@
-"""Health of the event bus: backlog and errors of each target, and what holds the outbox back."""
+"""Health of the event bus: backlog and errors of each target, and the transaction that holds the outbox back."""
 
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ _PARKED = "SELECT count(*) FROM (SELECT 1 FROM bus_parkedmessage LIMIT %s) parke
 
 
 class TargetHealth(NamedTuple):
-    """What is known about a target; times are seconds since 1970."""
+    """State of a target; times are seconds since 1970."""
 
     name: str
     backlog: Backlog
@@ -47,7 +47,7 @@ class TargetHealth(NamedTuple):
 
     @property
     def warning(self) -> str:
-        """What an operator should change although the target works; empty if nothing."""
+        """Advice for an operator although the target works; empty without any."""
         if not self.sync_interval or self.sync_interval == ALWAYS:
             return ""
         return (

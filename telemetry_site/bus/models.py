@@ -10,7 +10,7 @@ MAX_SUBJECT_LENGTH = 2 * NAME_LENGTH + 20
 
 
 class BusTarget(models.Model):
-    """What the relay of a target last reported; other processes show it in health and in the doctor's report."""
+    """Last report of the relay of a target; other processes show it in health and in the doctor's report."""
 
     name = models.CharField(max_length=100, primary_key=True)
     reported_at = models.DateTimeField()

@@ -1,4 +1,4 @@
-"""Connections to NATS that end with their first failure; whoever uses one opens the next."""
+"""Connections to NATS that end with their first failure; the user of a connection opens the next one."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What a NATS server says about itself on its monitoring port."""
+"""Settings of a NATS server, read from its monitoring port."""
 
 import http.client
 from urllib.parse import urlsplit

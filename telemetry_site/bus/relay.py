@@ -143,7 +143,7 @@ class TargetRelay(threading.Thread):
         return delivery.count + bool(delivery.refused)
 
     def _park(self, connection: Connection, source: Source, event: CloudEvent, delivery: Delivery) -> None:
-        """Store an event that the target will never accept, and go on with the next one."""
+        """Store an event that the target will never accept, and continue with the next one."""
         with connection.transaction():
             park(
                 connection, Direction.OUTBOUND, self.target.name, event.id, delivery.refused, event.data,

@@ -1,4 +1,4 @@
-"""What relays report about their targets, for health, doctor and operators."""
+"""Reports of relays about their targets, for health, doctor and operators."""
 
 from typing import NamedTuple
 

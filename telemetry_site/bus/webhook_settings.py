@@ -31,7 +31,7 @@ class EventWebhook:
 
 
 def parse_webhooks(text: str) -> list[EventWebhook]:
-    """Read the setting. Raises ValueError, which says what is accepted."""
+    """Read the setting. Raises ValueError with the accepted form."""
     try:
         entries = msgspec.json.decode(text)
     except ValueError:

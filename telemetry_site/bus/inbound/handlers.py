@@ -1,4 +1,4 @@
-"""What events of other services do here. Each is one transaction, and a repeated event has no effect."""
+"""Effects of events of other services. Each is one transaction, and a repeated event has no effect."""
 
 import logging
 from collections.abc import Callable

@@ -14,7 +14,7 @@ STRUCTURED, BATCH = "application/cloudevents+json", "application/cloudevents-bat
 
 
 class InvalidEvent(Exception):
-    """The event can never be processed; the message names the attribute or field and what is accepted."""
+    """The event can never be processed; the message names the attribute or field and the accepted values."""
 
 
 @dataclass(frozen=True, slots=True)

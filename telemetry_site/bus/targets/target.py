@@ -48,7 +48,7 @@ class Target(Protocol):
         """Connect. Raises TargetUnavailable."""
 
     def newest_id(self, stream: Stream) -> str | None:
-        """Return the id of the last stored event, if the target can tell. Raises TargetUnavailable."""
+        """Return the id of the last stored event; None if the target does not know it. Raises TargetUnavailable."""
 
     def send(self, stream: Stream, events: Sequence[CloudEvent]) -> Delivery:
         """Send events in order. Raises TargetUnavailable if nothing is known about any of them."""
