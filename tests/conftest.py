@@ -175,20 +175,27 @@ class ApiClient:
         return self.call("POST", path, body, **headers)
 
 
-@pytest.fixture(scope="session")
-def web_port(django_db_setup: None) -> Iterator[int]:
-    """Start a web server in a thread, which shares the test database; return its port."""
+def server_config(**options: Any) -> uvicorn.Config:
+    """Return the configuration of a web server in a thread, with the protocols and limits of the site's processes."""
     from telemetry_site.asgi import application
 
-    config = uvicorn.Config(
+    return uvicorn.Config(
         application,
         port=0,
         http=HttpProtocol,
         ws=WebSocketProtocol,
         log_level="warning",
-        lifespan="on",
         ws_max_size=site_processes.MAX_WEBSOCKET_MESSAGE,
         ws_per_message_deflate=False,
+        **options,
+    )
+
+
+@pytest.fixture(scope="session")
+def web_port(django_db_setup: None) -> Iterator[int]:
+    """Start a web server in a thread, which shares the test database; return its port."""
+    config = server_config(
+        lifespan="on",
         ws_ping_interval=site_processes.WEBSOCKET_PING_INTERVAL,
         ws_ping_timeout=site_processes.WEBSOCKET_PING_TIMEOUT,
     )

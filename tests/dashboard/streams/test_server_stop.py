@@ -16,9 +16,7 @@ from django.db import connection
 
 from dashboard.streams import open_sessions
 from telemetry_site.embedded import site_processes
-from telemetry_site.http_protocol import HttpProtocol
-from telemetry_site.websocket_protocol import WebSocketProtocol
-from tests.conftest import ApiClient
+from tests.conftest import ApiClient, server_config
 from tests.dashboard.streams.stream_client import EventStream, closed_with, open_stream, receive, subscribe
 
 CYCLES = int(os.environ.get("STREAM_CYCLES", "300"))
@@ -28,19 +26,7 @@ class StoppableServer:
     """A web server in a thread."""
 
     def __init__(self) -> None:
-        from telemetry_site.asgi import application
-
-        config = uvicorn.Config(
-            application,
-            port=0,
-            http=HttpProtocol,
-            ws=WebSocketProtocol,
-            log_level="warning",
-            lifespan="off",
-            ws_max_size=site_processes.MAX_WEBSOCKET_MESSAGE,
-            ws_per_message_deflate=False,
-            timeout_graceful_shutdown=site_processes.SHUTDOWN_TIMEOUT,
-        )
+        config = server_config(lifespan="off", timeout_graceful_shutdown=site_processes.SHUTDOWN_TIMEOUT)
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=lambda: asyncio.run(self.server.serve()), daemon=True)
         self.thread.start()
