@@ -1,17 +1,16 @@
 """Readers of the outbox: each committed event exactly once, whatever order transactions commit in."""
 
-import random
 import threading
 from collections.abc import Iterator
 
 import pytest
-from django.db import connection as django_connection
 from django.db import connections, transaction
 
 from metrics.events.definitions import DeviceCreated
 from metrics.events.outbox import OutsideTransaction, record_event
 from metrics.events.reader import Band, LiveReader, StoredEvent, oldest_running_transaction, read_band
 from metrics.storage.connection import Connection, connect
+from tests.metrics.events.random_writers import RandomWriters
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -77,29 +76,11 @@ def test_reader_by_largest_id_loses_late_commit_and_both_readers_do_not(connecti
 def test_both_readers_return_each_event_once_with_eight_writers(connection: Connection) -> None:
     live = LiveReader.from_now(connection)
     band = Band(live.threshold, live.threshold)
-    seed = random.Random(13)
-    plans = [[seed.random() < 0.2 for _ in range(40)] for _ in range(8)]
-    pauses = [[seed.random() * 0.01 for _ in range(40)] for _ in range(8)]
-
-    def write(writer: int) -> None:
-        for number, (fails, pause) in enumerate(zip(plans[writer], pauses[writer], strict=True)):
-            try:
-                with transaction.atomic(), django_connection.cursor() as cursor:
-                    record_event(DeviceCreated(device_id=f"{writer}.{number}"))
-                    cursor.execute("SELECT pg_sleep(%s)", (pause,))
-                    if fails:
-                        raise InterruptedError
-            except InterruptedError:
-                continue
-        connections.close_all()
-
-    threads = [threading.Thread(target=write, args=(writer,)) for writer in range(8)]
-    for thread in threads:
-        thread.start()
+    writers = RandomWriters(seed=13, rounds=40, max_pause=0.04)
     from_live: list[StoredEvent] = []
     from_band: list[StoredEvent] = []
     while True:
-        ended = not any(thread.is_alive() for thread in threads)
+        ended = writers.have_ended
         from_live += live.read(connection, 7)
         band, events = read_band(connection, band, 7)
         if events:
@@ -109,14 +90,8 @@ def test_both_readers_return_each_event_once_with_eight_writers(connection: Conn
             from_live += live.read(connection)
             break
 
-    expected = {f"{w}.{n}" for w, plan in enumerate(plans) for n, fails in enumerate(plan) if not fails}
-    for received in (from_live, from_band):
-        names = devices(received)
-        assert len(names) == len(expected)
-        assert set(names) == expected
-        for writer in range(8):  # what one writer did in turn is read in turn
-            numbers = [int(str(name).split(".")[1]) for name in names if str(name).startswith(f"{writer}.")]
-            assert numbers == sorted(numbers)
+    writers.check(devices(from_live))
+    writers.check(devices(from_band))
 
 
 def test_event_outside_of_a_transaction_is_refused() -> None:

@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connection, connections, transaction
+from django.db import connection, connections
 
-from metrics.events.definitions import DeviceCreated
-from metrics.events.outbox import record_events
 from metrics.storage.connection import dedicated_connection
 from metrics.streams.positions import read_epoch
 from telemetry_site.bus.backlog import is_drained
@@ -24,6 +22,7 @@ from telemetry_site.bus.models import BusTarget
 from telemetry_site.bus.relay import TargetRelay
 from telemetry_site.bus.replay import parse_duration, replay
 from telemetry_site.bus.targets.target import Target
+from tests.metrics.events.random_writers import RandomWriters
 from tests.private_nats import PrivateNats, Session
 from tests.telemetry_site.bus.conftest import nats_target, write_events
 from tests.telemetry_site.bus.test_nats_target import stored_devices, wait_for_events
@@ -198,35 +197,11 @@ def test_replay_restores_what_a_server_lost_that_was_killed(
 def test_eight_writers_with_slow_transactions_are_relayed_exactly(nats: PrivateNats, run_relay: RunRelay) -> None:
     target = nats_target(nats)
     run_relay(target)
-    seed = random.Random(29)
-    plans = [[(seed.random() * 2 * (number % 4 == 0), seed.random() < 0.2) for number in range(12)] for _ in range(8)]
-
-    def write(writer: int) -> None:
-        for number, (pause, fails) in enumerate(plans[writer]):
-            try:
-                with transaction.atomic(), connection.cursor() as cursor:
-                    record_events([DeviceCreated(device_id=f"{writer}.{number}")])
-                    cursor.execute("SELECT pg_sleep(%s)", (pause,))
-                    if fails:
-                        raise InterruptedError
-            except InterruptedError:
-                continue
-        connections.close_all()
-
-    threads = [threading.Thread(target=write, args=(writer,)) for writer in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    writers = RandomWriters(seed=29, rounds=12, max_pause=2.0)
+    writers.join()
     wait_until_drained(target)
 
-    devices = stored_devices(nats)
-    assert sorted(devices) == sorted(
-        f"{writer}.{number}" for writer, plan in enumerate(plans) for number, (_, fails) in enumerate(plan) if not fails
-    )
-    for writer in range(8):
-        numbers = [int(device.split(".")[1]) for device in devices if device.startswith(f"{writer}.")]
-        assert numbers == sorted(numbers)
+    writers.check(stored_devices(nats))
 
 
 def test_second_relay_leads_after_the_first_one_is_killed(
