@@ -10,16 +10,12 @@ import psycopg
 from celery.beat import PersistentScheduler
 
 from metrics.storage.connection import Connection, connect
+from metrics.storage.locks import release_locks_of_lost_client
 
 log = logging.getLogger(__name__)
 
 LOCK_KEY = 0x62656174
 RETRY_INTERVAL = 1.0  # seconds until a beat that does not lead tries again
-# PostgreSQL ends the session of a leader whose machine has disappeared within 20 seconds.
-_KEEPALIVES = """
-SELECT set_config('tcp_keepalives_idle', '10', false), set_config('tcp_keepalives_interval', '5', false),
-    set_config('tcp_keepalives_count', '2', false)
-"""
 
 
 class LeaderScheduler(PersistentScheduler):
@@ -60,7 +56,7 @@ def _acquire() -> Connection | None:
     """Return a connection that holds the lock, or None if another beat leads."""
     connection = connect(statement_timeout="5s")
     try:
-        connection.execute(_KEEPALIVES)
+        release_locks_of_lost_client(connection)
         row = connection.execute("SELECT pg_try_advisory_lock(%s)", (LOCK_KEY,)).fetchone()
     except BaseException:
         connection.close()

@@ -9,10 +9,11 @@ Source: https://event-driven.io/en/ordering_in_postgres_outbox/
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from metrics.storage.connection import Connection
+from metrics.storage.units import format_time
 
 _COLUMNS = "id, xid::text::bigint, event_id::text, type, subject, device_id, owner_id, time, data"
 _XMIN = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
@@ -56,7 +57,7 @@ class StoredEvent(NamedTuple):
             "id": self.event_id,
             "type": self.type,
             "subject": self.subject,
-            "time": self.time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+            "time": format_time(self.time),
             "data": self.data,
         }
 

@@ -1,14 +1,20 @@
-"""PostgreSQL advisory locks. They end with their transaction, so that a killed worker leaves none behind."""
+"""PostgreSQL advisory locks. They end with their transaction or connection: a killed worker leaves none behind."""
+
+import zlib
 
 from metrics.storage.connection import Connection
 
 _UNMERGED, _DAY, _JOURNAL, _COUNT_REBUILD, _EVALUATION = 7201, 7202, 7203, 7204, 7205  # lock classes
-_DEVICE_STATES = 7206
+_DEVICE_STATES, _EVENT_TARGET = 7206, 7211
 
 _TERMINATE_IDLE = """
 SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_stat_activity USING (pid)
-WHERE locktype = 'advisory' AND classid = %s AND granted AND pg_locks.database = datid
+WHERE locktype = 'advisory' AND classid = %s AND objid = %s AND granted AND pg_locks.database = datid
     AND state <> 'active' AND state_change < clock_timestamp() - make_interval(secs => %s)
+"""
+_KEEPALIVES = """
+SELECT set_config('tcp_keepalives_idle', '10', false), set_config('tcp_keepalives_interval', '5', false),
+    set_config('tcp_keepalives_count', '2', false)
 """
 
 
@@ -34,15 +40,12 @@ def lock_device_states(connection: Connection) -> bool:
 
 def lock_count_rebuild(connection: Connection, shard: int, count_range: int) -> bool:
     """Lock the rebuild of a count range until this connection closes; False if another session holds the lock."""
-    number = (count_range * 64 + shard) % 2**31
-    row = connection.execute("SELECT pg_try_advisory_lock(%s, %s)", (_COUNT_REBUILD, number)).fetchone()
-    return bool(row and row[0])
+    return _try_session_lock(connection, _COUNT_REBUILD, count_range * 64 + shard)
 
 
 def lock_evaluation(connection: Connection) -> bool:
     """Lock the evaluation of alert rules until this connection closes; False if another session holds the lock."""
-    row = connection.execute("SELECT pg_try_advisory_lock(%s, 0)", (_EVALUATION,)).fetchone()
-    return bool(row and row[0])
+    return _try_session_lock(connection, _EVALUATION, 0)
 
 
 def terminate_idle_evaluator(connection: Connection, seconds: float) -> bool:
@@ -50,7 +53,31 @@ def terminate_idle_evaluator(connection: Connection, seconds: float) -> bool:
 
     Otherwise a frozen process, or one on a machine that has vanished, would keep the lock.
     """
-    return connection.execute(_TERMINATE_IDLE, (_EVALUATION, seconds)).fetchone() is not None
+    return _terminate_idle(connection, _EVALUATION, 0, seconds)
+
+
+def lock_event_target(connection: Connection, name: str) -> bool:
+    """Lock a target of the event bus until this connection closes; False if another session holds the lock."""
+    return _try_session_lock(connection, _EVENT_TARGET, zlib.crc32(name.encode()))
+
+
+def terminate_idle_relay(connection: Connection, name: str, seconds: float) -> bool:
+    """End the session that holds the lock of a target if it ran no statement for `seconds`; True if one was ended."""
+    return _terminate_idle(connection, _EVENT_TARGET, zlib.crc32(name.encode()), seconds)
+
+
+def release_locks_of_lost_client(connection: Connection) -> None:
+    """Make PostgreSQL end this session, and its locks, within 20 seconds after its machine has disappeared."""
+    connection.execute(_KEEPALIVES)
+
+
+def _terminate_idle(connection: Connection, lock_class: int, number: int, seconds: float) -> bool:
+    return connection.execute(_TERMINATE_IDLE, (lock_class, number % 2**31, seconds)).fetchone() is not None
+
+
+def _try_session_lock(connection: Connection, lock_class: int, number: int) -> bool:
+    row = connection.execute("SELECT pg_try_advisory_lock(%s, %s)", (lock_class, number % 2**31)).fetchone()
+    return bool(row and row[0])
 
 
 def _try_lock(connection: Connection, lock_class: int, number: int) -> bool:

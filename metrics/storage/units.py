@@ -14,3 +14,8 @@ def to_microseconds(time: datetime) -> int:
 
 def to_datetime(microseconds: int) -> datetime:
     return _EPOCH + timedelta(microseconds=int(microseconds))
+
+
+def format_time(time: datetime) -> str:
+    """Return a time as RFC 3339 in UTC with microseconds."""
+    return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -8,7 +8,6 @@ in fewer events, which say which commits they cover.
 
 import uuid
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import msgspec
@@ -17,6 +16,7 @@ from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns
 from metrics.storage.format.layout import MERGED, drop_removed_of_all, merge_by_encoding
 from metrics.storage.read import block_cache
+from metrics.storage.units import format_time, to_datetime
 from telemetry_site.bus.cloud_event import CloudEvent, schema_of
 from telemetry_site.bus.cursors import load_positions, move_position
 from telemetry_site.bus.event_source import event_source
@@ -28,7 +28,6 @@ COMMITS_PER_READ = 64  # of a shard
 COMMITS_PER_RUN = 16  # runs begin at multiples, so that a run has the same events when it is sent again
 BLOCKS_PER_READ = 20
 _NAMESPACE = uuid.UUID("6f0e9c1a-53c8-5d0b-9a5b-6a1c2f1d7e44")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _OLDEST_COMMIT = "SELECT min(seq) FROM metrics_young WHERE shard = %s AND seq > %s"
 _COMMIT_TIMES = """
@@ -185,7 +184,7 @@ class DataSource:
                 event_source(),
                 DATA_RECEIVED,
                 f"device/{data.device_id}",
-                _format_time(at),
+                format_time(to_datetime(at)),
                 schema_of(DATA_RECEIVED),
                 msgspec.json.encode(data),
             )
@@ -232,13 +231,9 @@ def _summaries(
             device_id=device_id,
             points=points,
             metrics=sorted(metrics)[:MAX_METRICS],
-            time_from=_format_time(first),
-            time_to=_format_time(last),
+            time_from=format_time(to_datetime(first)),
+            time_to=format_time(to_datetime(last)),
             shard=shard,
             sequence=seq,
             sequence_to=seq_to,
         )
-
-
-def _format_time(microseconds: int) -> str:
-    return (_EPOCH + timedelta(microseconds=microseconds)).isoformat(timespec="microseconds").replace("+00:00", "Z")

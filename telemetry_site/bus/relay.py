@@ -1,5 +1,7 @@
 """The relay of one target: a thread that sends committed events in order and stores how far it got.
 
+Of the relays of all processes, one leads: the one whose connection holds the lock of the target.
+
 The position is stored after the target has acknowledged, so nothing is lost; after a crash in between, the target gets
 the last window again and drops what it has already, or the relay skips it by the id of the newest stored event.
 """
@@ -13,13 +15,13 @@ from django.db import close_old_connections
 
 from metrics.storage.connection import Connection, dedicated_connection
 from metrics.storage.errors import StorageError
+from metrics.storage.locks import lock_event_target, release_locks_of_lost_client, terminate_idle_relay
 from metrics.streams.positions import read_epoch
 from telemetry_site.bus import target_status
 from telemetry_site.bus.cloud_event import CloudEvent
 from telemetry_site.bus.cursors import CursorMoved
 from telemetry_site.bus.data_source import DataSource
 from telemetry_site.bus.event_source import EventSource
-from telemetry_site.bus.leadership import take_lead
 from telemetry_site.bus.models import Direction
 from telemetry_site.bus.nats_server import ALWAYS
 from telemetry_site.bus.parked_messages import park
@@ -29,6 +31,7 @@ log = logging.getLogger(__name__)
 
 POLL_INTERVAL = 0.2  # seconds between looks for new events
 LEAD_INTERVAL = 1.0  # seconds between attempts to become the leader
+FROZEN_AFTER = 60.0  # seconds without a statement until a leader loses its lock; longer than any call of a target
 REPORT_INTERVAL = 5.0  # seconds
 MIN_RETRY, MAX_RETRY = 0.5, 10.0  # seconds after a failure
 
@@ -61,9 +64,12 @@ class TargetRelay(threading.Thread):
             wait = LEAD_INTERVAL
             try:
                 with dedicated_connection() as connection:
-                    if take_lead(connection, self.target.name):
+                    release_locks_of_lost_client(connection)
+                    if lock_event_target(connection, self.target.name):
                         self.is_leading.set()
                         self._lead(connection)
+                    else:
+                        terminate_idle_relay(connection, self.target.name, FROZEN_AFTER)
             except (StorageError, psycopg.Error) as error:
                 log.warning("bus %s: waiting for the database: %s", self.target.name, str(error).split("\n")[0])
             except Exception:

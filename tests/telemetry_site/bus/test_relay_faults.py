@@ -15,6 +15,7 @@ import pytest
 from django.db import connection, connections
 
 from metrics.storage.connection import dedicated_connection
+from metrics.storage.locks import lock_event_target, terminate_idle_relay
 from metrics.streams.positions import read_epoch
 from telemetry_site.bus.backlog import is_drained
 from telemetry_site.bus.cursors import rewind_cursor
@@ -243,3 +244,13 @@ def test_full_stream_pushes_back_and_gets_everything_once_it_has_room(nats: Priv
 
 def _last_error() -> Any:
     return BusTarget.objects.filter(failing_since__isnull=False).values_list("last_error", flat=True).first()
+
+
+def test_lock_of_a_frozen_relay_is_released_after_its_timeout(site: None) -> None:
+    with dedicated_connection() as frozen, dedicated_connection() as other:
+        assert lock_event_target(frozen, "nats")
+        assert not lock_event_target(other, "nats")
+        assert lock_event_target(other, "redis")  # another target
+        assert not terminate_idle_relay(other, "nats", 60)
+        assert terminate_idle_relay(other, "nats", 0)
+        wait_until(lambda: lock_event_target(other, "nats"), 10, "the lock is released")
