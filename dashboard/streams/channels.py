@@ -13,10 +13,8 @@ from weakref import WeakValueDictionary
 
 from dashboard.streams import frames
 from dashboard.streams.access import user_id_of
-from dashboard.streams.events import SubscriptionCancelled
 from dashboard.streams.figures import CHANNEL as DASHBOARD
 from dashboard.streams.figures import FiguresKey, figures_feed
-from dashboard.streams.open_sessions import open_sessions
 from dashboard.streams.socket_writer import MAX_EVENTS, SocketWriter
 from metrics.events.event import channel_of, seen_by_everyone
 from metrics.events.reader import StoredEvent
@@ -203,9 +201,6 @@ class ChannelHub:
     async def deliver(self, batch: EventBatch) -> None:
         """Pass events to the sinks whose channels and visibility match."""
         passed_on = 0
-        for event in batch.events:
-            if event.type == SubscriptionCancelled.type:
-                open_sessions().end_subscription(event.subject.partition("/")[2])
         for channel_event in channel_events(batch.events, batch.position, batch.revision):
             for sink in tuple(self._sinks):
                 sink.offer(channel_event)
@@ -213,9 +208,6 @@ class ChannelHub:
             passed_on += len(self._sinks)
             if passed_on > MAX_UNINTERRUPTED:
                 passed_on = 0
-        for event in batch.events:
-            if event.type == SubscriptionCancelled.type:
-                open_sessions().end_subscription(event.subject.partition("/")[2])
                 await asyncio.sleep(0)
 
     def lost(self, reason: LostReason) -> None:
