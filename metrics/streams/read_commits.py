@@ -61,7 +61,8 @@ def read_next_commits(position: StreamPosition | None, verifies_epoch: bool = Fa
     return NextCommits(
         StreamPosition(position.epoch, before | reached),
         # Merged, since passing on costs time per series: one part of many commits costs little more than one of each.
-        merge_by_encoding([part for parts in blocks.values() for part in drop_removed_of_all(parts)]),
+        # Before removals are dropped, since they say which kind of value of a metric was written last.
+        drop_removed_of_all(merge_by_encoding([part for parts in blocks.values() for part in parts])),
         len(keys),
         is_behind=any(seq < heads[shard] for shard, seq in reached.items()),
     )

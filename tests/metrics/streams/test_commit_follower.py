@@ -8,12 +8,14 @@ import pytest
 
 from metrics.storage.connection import connect
 from metrics.storage.format.codec import Kind
+from metrics.storage.format.json_values import to_json_value
 from metrics.storage.series_registry import current_registry
 from metrics.streams.commit_follower import CommitFollower
 from metrics.streams.encoding import SeriesValue
 from metrics.streams.feeds import Feed, FeedBatch, FeedKey
 from metrics.streams.gaps import Gap, read_gap, read_snapshot
 from metrics.streams.positions import Epoch, Position
+from metrics.streams.read_commits import read_next_commits
 from rest.errors import InvalidField
 from tests.conftest import ApiClient, point
 from tests.metrics.test_deletion import merge_all
@@ -99,6 +101,25 @@ async def test_newest_of_a_period_is_sent_with_the_number_of_skipped_values(gate
     assert (value.value, value.skipped, value.late) == (9, 9, False)
     assert sink.batches[0].encoded.startswith(b'{"type":"points","position":"')
     follower.release(feed)
+
+
+@pytest.mark.parametrize("values", [(1.0, "a"), ("a", 1.0), (True, "a", 2.0), (2.0, True)])
+def test_commits_read_together_have_the_last_kind_of_value_only(gateway: ApiClient, values: tuple[Any, ...]) -> None:
+    for value in (1.0, "a", True):  # the metric has all kinds before
+        send(gateway, point("state", value, 100))
+    before = read_next_commits(None).position
+    moment = point("state")["timestamp"]
+    for value in values:
+        send(gateway, {**point("state", value), "timestamp": moment})
+
+    read = read_next_commits(before)
+
+    assert read.commits == len(values)
+    [part] = read.parts
+    assert len(part) == 1
+    with connect() as connection:
+        [(kind,)] = connection.execute("SELECT kind FROM metrics_series WHERE id = %s", (int(part.ids[0]),))
+    assert to_json_value(part.values[0], Kind(kind)) == values[-1]
 
 
 async def test_older_value_is_sent_as_late(gateway: ApiClient) -> None:
