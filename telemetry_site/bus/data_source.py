@@ -8,13 +8,14 @@ in fewer events, which say which commits they cover.
 
 import uuid
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
+import numpy as np
 
 from metrics.storage.connection import Connection
 from metrics.storage.format.codec import Columns
-from metrics.storage.format.layout import MERGED, drop_removed_of_all, merge_by_encoding
+from metrics.storage.format.layout import MERGED, drop_removed_of_all
 from metrics.storage.read import block_cache
 from metrics.storage.units import format_time, to_datetime
 from telemetry_site.bus.cloud_event import CloudEvent, schema_of
@@ -27,6 +28,7 @@ MAX_METRICS = 100  # names in one event
 COMMITS_PER_READ = 64  # of a shard
 COMMITS_PER_RUN = 16  # runs begin at multiples, so that a run has the same events when it is sent again
 BLOCKS_PER_READ = 20
+_LATEST = np.iinfo(np.int64).max
 _NAMESPACE = uuid.UUID("6f0e9c1a-53c8-5d0b-9a5b-6a1c2f1d7e44")
 
 _OLDEST_COMMIT = "SELECT min(seq) FROM metrics_young WHERE shard = %s AND seq > %s"
@@ -135,7 +137,7 @@ class DataSource:
         batches = []
         for run in split_into_runs([(seq, parts) for (_, seq), parts in commits]):
             first, last = run[0][0], run[-1][0]
-            parts = merge_by_encoding([part for _, commit in run for part in commit])
+            parts = [part for _, commit in run for part in commit]
             seq_to, place = (last, f"commits {first}-{last}") if len(run) > 1 else (None, "")
             events = self._events(connection, parts, times.get(last, 0), shard, first, seq_to, place)
             batches.append(_Batch(shard, last, list(events)))
@@ -207,33 +209,45 @@ def split_into_runs(commits: Sequence[Commit]) -> list[Sequence[Commit]]:
     return runs
 
 
+class _SeriesSummary(NamedTuple):
+    """Number of points of a series, and its first and last time (µs)."""
+
+    metric: str
+    points: int
+    first: int
+    last: int
+
+
 def _summaries(
     connection: Connection, parts: Sequence[Columns], shard: int, seq: int, seq_to: int | None
 ) -> Iterator[DataReceived]:
-    """Yield what parts of a block hold of each device, by device ID. Series of deleted devices are left out."""
-    numbers = sorted({number for part in parts for number in part.ids.tolist()})
-    names = {number: rest for number, *rest in connection.execute(_NAMES, (numbers,)).fetchall()} if numbers else {}
-    devices: dict[str, list[Any]] = {}  # points, metrics, first and last time
-    for part in parts:
-        for number, low, high in zip(
-            part.ids.tolist(), part.offsets[:-1].tolist(), part.offsets[1:].tolist(), strict=True
-        ):
-            if number not in names:
-                continue
-            device_id, metric = names[number]
-            first, last = int(part.times[low]), int(part.times[high - 1])
-            device = devices.setdefault(device_id, [0, set(), first, last])
-            device[0] += high - low
-            device[1].add(metric)
-            device[2], device[3] = min(device[2], first), max(device[3], last)
-    for device_id, (points, metrics, first, last) in sorted(devices.items()):
+    """Yield the received points of each device, by device ID. Series of deleted devices are left out."""
+    devices: dict[str, list[_SeriesSummary]] = {}
+    for device_id, summary in _summarize_series(connection, parts) if parts else ():
+        devices.setdefault(device_id, []).append(summary)
+    for device_id, series in sorted(devices.items()):
         yield DataReceived(
             device_id=device_id,
-            points=points,
-            metrics=sorted(metrics)[:MAX_METRICS],
-            time_from=format_time(to_datetime(first)),
-            time_to=format_time(to_datetime(last)),
+            points=sum(summary.points for summary in series),
+            metrics=sorted({summary.metric for summary in series})[:MAX_METRICS],
+            time_from=format_time(to_datetime(min(summary.first for summary in series))),
+            time_to=format_time(to_datetime(max(summary.last for summary in series))),
             shard=shard,
             sequence=seq,
             sequence_to=seq_to,
         )
+
+
+def _summarize_series(connection: Connection, parts: Sequence[Columns]) -> Iterator[tuple[str, _SeriesSummary]]:
+    """Yield the device and the summary of each series, whose points of all commits count, also rewritten ones."""
+    ids, inverse = np.unique(np.concatenate([part.ids for part in parts]), return_inverse=True)
+    counts, first, last = np.zeros(len(ids), np.int64), np.full(len(ids), _LATEST), np.full(len(ids), -_LATEST)
+    np.add.at(counts, inverse, np.concatenate([np.diff(part.offsets) for part in parts]))
+    np.minimum.at(first, inverse, np.concatenate([part.times[part.offsets[:-1]] for part in parts]))
+    np.maximum.at(last, inverse, np.concatenate([part.times[part.offsets[1:] - 1] for part in parts]))
+    numbers = ids.tolist()
+    names = {number: rest for number, *rest in connection.execute(_NAMES, (numbers,)).fetchall()}
+    for number, *figures in zip(numbers, counts.tolist(), first.tolist(), last.tolist(), strict=True):
+        if number in names:
+            device_id, metric = names[number]
+            yield device_id, _SeriesSummary(metric, *figures)
