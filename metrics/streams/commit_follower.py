@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 
 POLL_INTERVAL = 0.1  # seconds between polls for commits of other processes
 # Seconds between two reads, since this process may commit hundreds of times a second. The pause is PAUSE_FACTOR times
-# the duration of the read before, so that following takes a quarter of a core at most: more commits are read at once.
-MIN_PAUSE, MAX_PAUSE, PAUSE_FACTOR = 0.03, 0.2, 3.0
+# the duration of the read before, so that following takes a tenth of a core at most: more commits are read at once.
+MIN_PAUSE, MAX_PAUSE, PAUSE_FACTOR = 0.03, 0.5, 9.0
 RETRY_INTERVAL = 1.0  # seconds after a failed read
 START_TIMEOUT = 10.0  # seconds until a new subscription fails because the database cannot be read
 SERIES_AT_ONCE = 1_000  # passed to feeds before other tasks of the process get their turn

@@ -81,6 +81,9 @@ class DataSource:
     """Reads the stream of commits from the stored positions of a target."""
 
     stream = Stream.DATA
+    # Pause after a window, in multiples of its duration: with all of a core, the relay would slow down ingest. More
+    # commits wait after a pause, and more of them are reported as runs.
+    pause_factor = 3.0
 
     def __init__(self, name: str) -> None:
         self._name, self._epoch = name, ""

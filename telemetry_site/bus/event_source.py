@@ -39,6 +39,7 @@ class EventSource:
     """Reads the outbox from the stored position of a target."""
 
     stream = Stream.EVENTS
+    pause_factor = 0.0
 
     def __init__(self, name: str) -> None:
         self._name = name

@@ -33,6 +33,7 @@ POLL_INTERVAL = 0.2  # seconds between looks for new events
 LEAD_INTERVAL = 1.0  # seconds between attempts to become the leader
 FROZEN_AFTER = 60.0  # seconds without a statement until a leader loses its lock; longer than any call of a target
 REPORT_INTERVAL = 5.0  # seconds
+MAX_PAUSE = 1.0  # seconds until a source is read again, see `pause_factor`
 MIN_RETRY, MAX_RETRY = 0.5, 10.0  # seconds after a failure
 
 Source = EventSource | DataSource
@@ -109,8 +110,16 @@ class TargetRelay(threading.Thread):
         self._report_start(connection)
         for source in sources:
             self._skip_stored(connection, source)
+        due = dict.fromkeys(sources, 0.0)
         while not self._stopping.is_set():
-            if not sum(self._send_window(connection, source) for source in sources):
+            began = time.monotonic()
+            sent = 0
+            for source in [source for source in sources if due[source] <= began]:
+                began = time.monotonic()
+                sent += self._send_window(connection, source)
+                ended = time.monotonic()
+                due[source] = ended + min(source.pause_factor * (ended - began), MAX_PAUSE)
+            if not sent:
                 self._stopping.wait(self._poll_interval)
             if time.monotonic() - self._reported_at > REPORT_INTERVAL:
                 self._report(connection)
