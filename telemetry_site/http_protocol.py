@@ -8,7 +8,7 @@ import logging
 from asyncio.events import TimerHandle
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import httptools
 import msgspec
@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from rest.client_address import network_of
 from rest.problem import problem
 from telemetry_site.response_coalescing import CoalescingTransport
+from telemetry_site.send_buffer import CLOSE_TIMEOUT, bound_buffers, extend_before_close
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,8 @@ SLOW_DISCARD_TIMEOUT = 1.0  # seconds, for clients that are refused because they
 PAUSE = 1.0  # seconds until a request that the server does not read itself is checked again
 SLOW_STATUSES = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
 RETRY_AFTER = b"5"  # seconds
-ON_SHUTDOWN = "telemetry.on_shutdown"  # key of a scope: the function that ends its response when the server stops
+# Keys of a scope: the connection of the request, and the function that ends its response when the server stops.
+CONNECTION, ON_SHUTDOWN = "telemetry.connection", "telemetry.on_shutdown"
 
 
 class _Refused(Exception):
@@ -86,6 +88,29 @@ class HttpProtocol(HttpToolsProtocol):
             end()
         super().shutdown()
 
+    # --- streams: responses that do not end by themselves -------------------------------------------
+
+    def bound_buffers(self) -> None:
+        """Notice soon when the client of the response does not read."""
+        bound_buffers(self._socket)
+
+    def end_response(self, body: bytes) -> None:
+        """End the response with a last part and close the connection, without waiting for a client that does not read.
+
+        The client gets the last part if it reads again, as far as the kernel's buffer has room for it.
+        """
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete or cycle.disconnected:
+            return
+        if cycle.response_started:
+            self.transport.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
+        cycle.disconnected = True
+        cycle.message_event.set()
+        cast(CoalescingTransport, self.transport).flush()
+        extend_before_close(self._socket)
+        self._socket.close()
+        self.loop.call_later(CLOSE_TIMEOUT, self._socket.abort)
+
     def _has_too_many_connections(self) -> bool:
         limit = settings.CONNECTIONS_PER_ADDRESS
         # Behind a proxy, all connections have the address of the proxy.
@@ -123,6 +148,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self.scope[CONNECTION] = self  # type: ignore[literal-required]
         self._head_reads = self._read_size
         if self._began is None:
             self._began = self.loop.time()

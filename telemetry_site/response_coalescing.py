@@ -20,16 +20,17 @@ class CoalescingTransport:
 
     def write(self, data: bytes) -> None:
         if not self._chunks:
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
         self._chunks.append(data)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write what was combined so far."""
         chunks, self._chunks = self._chunks, []
         if chunks:
             self._transport.write(chunks[0] if len(chunks) == 1 else b"".join(chunks))
 
     def close(self) -> None:
-        self._flush()
+        self.flush()
         if not self._is_closing:
             self._is_closing = True
             self._on_close()

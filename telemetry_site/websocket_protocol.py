@@ -4,8 +4,6 @@ uvicorn closes a socket that breaks the protocol, or at the end of the server, w
 and it waits before a write, so that a client that does not read is noticed one frame later and cannot be closed.
 """
 
-import contextlib
-import socket
 from asyncio import TimerHandle
 from typing import Any
 
@@ -14,14 +12,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Close, Frame, Opcode
 
 from dashboard.streams.close_codes import INVALID_FRAME, OVERSIZED_MESSAGE, RESTARTING, CloseReason
+from telemetry_site.send_buffer import CLOSE_TIMEOUT, bound_buffers, extend_before_close
 
-HIGH_WATER, LOW_WATER = 64 * 1024, 16 * 1024  # bytes that are written but not sent, at which sending waits and goes on
-# Bytes that the kernel buffers. By default it buffers megabytes, and a client that stopped reading is noticed late.
-SEND_BUFFER = 128 * 1024
-# What was written before a close fits into it, beside frames that a slow client has not read: the kernel delivers it
-# when that client reads again, however long after the connection was cut here.
-CLOSING_SEND_BUFFER = 1024 * 1024
-CLOSE_TIMEOUT = 5.0  # seconds until a connection is cut whose client does not answer the close
 RESTART_TIMEOUT = 1.0  # seconds, when the server stops
 TOO_BIG = 1009  # close code of RFC 6455
 
@@ -34,8 +26,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
-        self._set_send_buffer(SEND_BUFFER)
+        bound_buffers(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._cut is not None:
@@ -57,7 +48,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if message["type"] == "websocket.close":
             self.writable.set()
             await super().send(message)
-            self._set_send_buffer(CLOSING_SEND_BUFFER)
+            extend_before_close(self.transport)
             self._cut_after(CLOSE_TIMEOUT)
         elif text is not None and self.handshake_complete:
             if self.disconnected or self.transport.is_closing():
@@ -101,13 +92,6 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def _write(self, frame: Frame) -> None:
         self.transport.write(frame.serialize(mask=False))
-
-    def _set_send_buffer(self, size: int) -> None:
-        """Let the kernel buffer `size` bytes, or as many as it allows."""
-        connection = self.transport.get_extra_info("socket")
-        if connection is not None:
-            with contextlib.suppress(OSError):
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
 
     def _cut_after(self, seconds: float) -> None:
         """Abort the connection unless it is closed before; data outside of the kernel's buffer is discarded."""

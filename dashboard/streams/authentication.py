@@ -1,5 +1,6 @@
 """Authentication of a stream: a ticket, else the API key or token in the headers, else the session of the browser."""
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import parse_qs, urlencode
@@ -27,7 +28,9 @@ from dashboard.streams.close_codes import (
 )
 from dashboard.streams.origin import is_same_site
 from ingest.authentication import find_caller_async, read_credential
+from metrics.error_responses import DATABASE_UNAVAILABLE
 from metrics.required_revision import wait_until_current
+from metrics.storage.errors import StorageUnavailable
 from rest import ip_rate_limit
 from rest.caller import Caller
 from rest.request_context import current
@@ -36,6 +39,7 @@ Scope = dict[str, Any]
 Parameters = dict[str, list[str]]
 
 TICKET = "ticket"
+DATABASE_TIMEOUT = 10.0  # seconds
 # Threads of their own: those of requests may all be busy with reads for many seconds.
 _threads = ThreadPoolExecutor(2, "streams")
 
@@ -112,5 +116,12 @@ def _found(found: tuple[Access, Caller] | None, reason: CloseReason) -> tuple[Ac
 
 
 async def in_thread(function: Any, *arguments: Any) -> Any:
-    """Call a function that reads the database, and close connections that failed."""
-    return await database_sync_to_async(function, thread_sensitive=False, executor=_threads)(*arguments)
+    """Call a function that reads the database, and close connections that failed. Raises StorageUnavailable.
+
+    A server that hangs answers neither the query nor a cancellation, so that only its thread goes on to wait.
+    """
+    try:
+        async with asyncio.timeout(DATABASE_TIMEOUT):
+            return await database_sync_to_async(function, thread_sensitive=False, executor=_threads)(*arguments)
+    except TimeoutError:
+        raise StorageUnavailable(DATABASE_UNAVAILABLE) from None

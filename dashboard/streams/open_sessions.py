@@ -105,10 +105,19 @@ class OpenSessions:
                 self._send_pings(tick)
                 await self._check_rights(tick)
                 await self._check_subscriptions(tick)
-            except OperationalError as error:
-                log.warning("subscriptions cannot be checked: %s", str(error).split("\n")[0])
+                self._unchecked_since = None
+            except (OperationalError, StorageUnavailable) as error:
+                log.warning("open streams cannot be checked: %s", str(error).split("\n")[0])
+                self._check_failed()
             except Exception:  # the task must go on for the other streams
                 log.exception("open streams cannot be checked")
+
+    def _check_failed(self) -> None:
+        """Check all streams in the next tick, and end them when none could be checked for long."""
+        self._revision = -1
+        self._unchecked_since = self._unchecked_since or time.monotonic()
+        if time.monotonic() - self._unchecked_since > MAX_UNCHECKED:
+            self.end_all(unavailable(DATABASE_UNAVAILABLE))
 
     def _send_pings(self, tick: int) -> None:
         frame: bytes | None = None
@@ -140,17 +149,12 @@ class OpenSessions:
             await in_thread(subscriptions.extend, existing)
 
     async def _renew(self, access: Access, sessions: list[StreamSession], is_changed: bool) -> None:
+        """Check the rights of one caller. Raises OperationalError and StorageUnavailable."""
         before = sessions[0].caller
         try:
             caller: Caller | None = await in_thread(access.renew, before)
-            self._unchecked_since = None
         except (OperationalError, StorageUnavailable):
-            self._revision = -1  # tries again in the next tick
-            self._unchecked_since = self._unchecked_since or time.monotonic()
-            if time.monotonic() - self._unchecked_since > MAX_UNCHECKED:
-                for session in sessions:
-                    session.end(unavailable(DATABASE_UNAVAILABLE))
-            return
+            raise
         except Exception:
             log.exception("the rights of a stream cannot be checked")
             for session in sessions:

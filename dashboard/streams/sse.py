@@ -16,10 +16,10 @@ from dashboard.streams.session import RESUME_FROM, StreamSession
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
-CLOSE_TIMEOUT = 1.0  # seconds in which the error must fit into the buffers of the connection
+CLOSE_TIMEOUT = 1.0  # seconds in which the client must take what is being sent to it
 # Browsers connect again after every end of a stream. This keeps them from it where that makes no sense.
 NO_RETRY_MS = 24 * 3600 * 1000
-ON_SHUTDOWN = "telemetry.on_shutdown"  # read by telemetry_site.http_protocol
+CONNECTION, ON_SHUTDOWN = "telemetry.connection", "telemetry.on_shutdown"  # keys of telemetry_site.http_protocol
 PING = b'{"type":"ping"'
 HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -29,11 +29,13 @@ HEADERS = [
 
 
 class EventStreamTransport:
-    """Frames as events of a response, which starts with the first of them."""
+    """Frames as events of a response, which starts with the first of them. `connection` is None with other servers."""
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
+    def __init__(self, send: Send, connection: Any) -> None:
+        self._send, self._connection = send, connection
         self._is_started = False
+        if connection is not None:
+            connection.bound_buffers()
 
     async def send(self, frame: bytes, position: str | None) -> None:
         if frame.startswith(PING):
@@ -45,11 +47,13 @@ class EventStreamTransport:
     async def close(self, reason: CloseReason) -> None:
         wait = NO_RETRY_MS if not reason.retry else reason.retry_after_ms
         retry = b"" if wait is None else b"retry: %d\n" % wait
+        event = b"%sevent: error\ndata: %s\n\n" % (retry, reason.frame)
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT):
-                await self._write(b"%sevent: error\ndata: %s\n\n" % (retry, reason.frame), more=False)
-        except TimeoutError:
-            return  # the client does not read; the server closes the connection
+                await self._write(event, more=False)
+        except TimeoutError:  # the client does not read
+            if self._connection is not None:
+                self._connection.end_response(event)
 
     async def _write(self, body: bytes, more: bool = True) -> None:
         if not self._is_started:
@@ -70,4 +74,5 @@ async def serve(scope: Scope, receive: Receive, send: Send, session_class: Sessi
         while (await receive())["type"] != "http.disconnect":
             continue  # the body of the request is not used
 
-    await serve_session(scope, EventStreamTransport(send), session_class, path, parameters, ticket, wait_for_end)
+    transport = EventStreamTransport(send, scope.get(CONNECTION))
+    await serve_session(scope, transport, session_class, path, parameters, ticket, wait_for_end)

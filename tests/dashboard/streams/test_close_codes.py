@@ -10,18 +10,34 @@ from typing import Any
 import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.sessions.models import Session
-from django.db import connection
+from django.db import OperationalError, connection
 from django.utils import timezone
 from websockets.exceptions import ConnectionClosed
 
 from dashboard.models import Subscription, Ticket
-from dashboard.streams import close_codes, open_sessions, session, socket_writer, tickets
+from dashboard.streams import close_codes, data_subscription, open_sessions, session, socket_writer, tickets
+from dashboard.streams.access import CredentialAccess
+from dashboard.streams.close_codes import CloseReason
+from dashboard.streams.session import StreamSession
 from ingest.identity import keys, service_tokens, tokens
 from ingest.identity.trusted_issuers import Service
 from ingest.models import ApiKey
+from metrics.error_responses import DATABASE_UNAVAILABLE
+from metrics.storage.errors import StorageUnavailable
+from metrics.streams.encoding import SeriesValue
+from metrics.streams.feeds import FeedKey
+from rest.caller import Caller
 from telemetry_site.log_format import JSONFormatter
 from tests.conftest import ApiClient, point
 from tests.dashboard.streams.stream_client import EventStream, closed_with, open_path, open_stream, receive, subscribe
+from tests.telemetry_site.site_process import wait_until
+
+UPGRADE = (
+    "Upgrade: websocket",
+    "Connection: Upgrade",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+)
 
 
 @pytest.fixture
@@ -40,6 +56,56 @@ def ticket_of(caller: ApiClient) -> str:
 
 def without_credentials(caller: ApiClient) -> ApiClient:
     return ApiClient(caller.port, {})
+
+
+# --- 1011 -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "detail"),
+    [
+        (StorageUnavailable("the database cannot be reached"), "the database cannot be reached"),
+        (OperationalError("host=10.0.0.1 password=secret"), DATABASE_UNAVAILABLE),
+        (RuntimeError("password=secret"), close_codes.FAILED.detail),
+    ],
+    ids=["storage", "database", "bug"],
+)
+def test_stream_whose_snapshot_cannot_be_read_is_closed_with_1011(
+    reader: ApiClient, monkeypatch: pytest.MonkeyPatch, error: Exception, detail: str
+):
+    def fail(key: FeedKey) -> list[SeriesValue]:
+        raise error
+
+    monkeypatch.setattr(data_subscription, "read_snapshot", fail)
+    expected = {"type": "error", "code": 1011, "detail": detail, "retry": True, "retry_after_ms": 5000}
+    identity = subscribe(reader)
+    with open_stream(reader, identity) as socket:
+        assert closed_with(socket) == expected
+    with EventStream(reader, f"/sse/telemetry/{identity}") as stream:
+        assert stream.next() == expected
+        assert (stream.fields["event"], stream.fields["retry"]) == ("error", "5000")
+        assert stream.next() is None
+
+
+def test_streams_are_closed_with_1011_when_their_rights_cannot_be_read_for_long(
+    reader: ApiClient, admin: ApiClient, fast_checks: None, monkeypatch: pytest.MonkeyPatch
+):
+    checks: list[Caller] = []
+
+    def fail(access: CredentialAccess, caller: Caller) -> Caller | None:
+        checks.append(caller)
+        raise OperationalError
+
+    monkeypatch.setattr(open_sessions, "MAX_UNCHECKED", 0.2)
+    with open_stream(reader, subscribe(reader)) as socket, open_stream(admin, subscribe(admin)) as other:
+        receive(socket, "snapshot")
+        receive(other, "snapshot")
+        monkeypatch.setattr(CredentialAccess, "renew", fail)
+        for stream in (socket, other):
+            error = closed_with(stream)
+            assert (error["code"], error["detail"], error["retry"]) == (1011, DATABASE_UNAVAILABLE, True)
+    # Each check may wait for a database that does not answer: one per round, not one per caller.
+    assert len({caller.name for caller in checks}) == 1
 
 
 # --- 4001 -------------------------------------------------------------------------------------------
@@ -235,19 +301,18 @@ def test_subscription_cancelled_in_another_process_closes_its_streams(reader: Ap
 # --- 4008 -------------------------------------------------------------------------------------------
 
 
-def open_silent(caller: ApiClient, identity: str) -> sockets.socket:
+def open_silent(caller: ApiClient, identity: str, prefix: str = "/ws/telemetry/") -> sockets.socket:
     """Open a stream with a small receive buffer, and read nothing but the response's first bytes."""
     silent = sockets.socket()
     silent.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, 4096)
     silent.settimeout(30)
     silent.connect(("127.0.0.1", caller.port))
     request = [
-        f"GET /ws/telemetry/{identity} HTTP/1.1", "Host: x", "Upgrade: websocket", "Connection: Upgrade",
-        "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        f"GET {prefix}{identity} HTTP/1.1", "Host: x", *(UPGRADE if prefix.startswith("/ws/") else ()),
         f"X-Api-Key: {caller.headers['X-Api-Key']}", "", "",
     ]  # fmt: skip
     silent.sendall("\r\n".join(request).encode())
-    assert silent.recv(12) == b"HTTP/1.1 101"
+    assert silent.recv(9) == b"HTTP/1.1 "
     return silent
 
 
@@ -268,6 +333,34 @@ def test_client_that_never_reads_is_closed_with_4008(
         received = b"".join(iter(lambda: silent.recv(65536), b""))
         assert b'"code":4008' in received[-500:]
         assert reading.state.name == "OPEN"
+
+
+@pytest.mark.slow
+def test_client_of_server_sent_events_that_never_reads_is_closed_with_4008(
+    reader: ApiClient, gateway: ApiClient, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(socket_writer, "SEND_TIMEOUT", 0.5)
+    ended: list[CloseReason | None] = []
+    end = StreamSession.end
+
+    def record_end(stream: StreamSession, reason: CloseReason | None) -> None:
+        ended.append(reason)
+        end(stream, reason)
+
+    monkeypatch.setattr(StreamSession, "end", record_end)
+    body = [point(f"metric {number}", "x" * 1000) for number in range(500)]
+    with contextlib.closing(open_silent(reader, subscribe(reader), "/sse/telemetry/")) as silent:
+        wait_until(lambda: len(open_sessions.open_sessions()) == 1, 10, "the stream is open")
+
+        def send_until_closed() -> bool:
+            assert gateway.post("devices/press/telemetry/batch", {"data_points": body}).status == 200
+            return len(open_sessions.open_sessions()) == 0
+
+        wait_until(send_until_closed, 20, "the site closes the stream")
+        received = b"".join(iter(lambda: silent.recv(65536), b""))
+    assert ended[0] == close_codes.TOO_SLOW
+    assert b'"code":4008' in received[-500:]
+    assert received.endswith(b"0\r\n\r\n")
 
 
 # --- 4009, 4013 and 4029 ----------------------------------------------------------------------------

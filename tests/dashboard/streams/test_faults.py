@@ -4,20 +4,23 @@ The client is the one of docs/integrate/streaming.md. Points are written more sl
 stream leaves none out.
 """
 
+import contextlib
 import http.client
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psutil
 import pytest
 import redis
 
 from telemetry_site.embedded.paths import DataFolder
+from tests.conftest import ApiClient
+from tests.dashboard.streams.stream_client import closed_with, open_stream, subscribe
 from tests.dashboard.streams.streaming_examples import Proxy, PythonClient
 from tests.telemetry_site.site_process import ROOT, Site, clean_environment, free_port, wait_until
 
@@ -122,7 +125,7 @@ class Stage:
             pytest.fail(f"{differences()[:5]} of {len(stored)}; {self.client.lines[-3:]}")
 
 
-@contextmanager
+@contextlib.contextmanager
 def stage(site: Site, folder: Path, metric: str) -> Iterator[Stage]:
     proxy = Proxy(site.port)
     client = PythonClient(folder, proxy.url, site.key)
@@ -138,9 +141,9 @@ def stage(site: Site, folder: Path, metric: str) -> Iterator[Stage]:
 
 def test_series_equals_the_stored_range_after_the_connection_was_cut(running: Site, tmp_path: Path) -> None:
     with stage(running, tmp_path, "cut") as live:
-        for _ in range(2):
+        for seconds in (30, 2):
             live.proxy.cut()
-            live.writer.wait_for_points(20)
+            live.writer.wait_for_points(int(seconds / INTERVAL))
             live.proxy.mend()
             live.wait_until_live()
         live.expect_no_gap()
@@ -165,6 +168,26 @@ def test_stream_recovers_when_a_server_is_killed(running: Site, tmp_path: Path, 
         live.expect_no_gap()
 
 
+def test_streams_end_with_1011_and_go_on_when_postgresql_hangs_for_a_while(running: Site, tmp_path: Path) -> None:
+    with stage(running, tmp_path, "hanging") as live:
+        server = running.child("postgres")
+        assert server is not None
+        hanging = [server, *server.children(recursive=True)]
+        viewer = ApiClient(running.port, {"X-Api-Key": running.key})
+        with open_stream(viewer, subscribe(viewer)) as socket:
+            for process in hanging:
+                process.suspend()
+            try:
+                error = closed_with(socket, timeout=90)
+            finally:
+                for process in hanging:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        process.resume()
+            assert (error["code"], error["retry"]) == (1011, True)
+        live.wait_until_live()
+        live.expect_no_gap()
+
+
 def _other_child(site: Site, name: str, pid: int) -> bool:
     child = site.child(name)
     return child is not None and child.pid != pid
@@ -183,7 +206,7 @@ def test_stream_resumes_when_the_web_process_is_restarted(
         live.expect_no_gap()
 
 
-@contextmanager
+@contextlib.contextmanager
 def second_process(site: Site) -> Iterator[int]:
     """Another web process of the same site; yields its port."""
     port = free_port()
