@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from tests.telemetry_site.site_process import ROOT, wait_until
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("site")]
 RunRelay = Callable[[Target], TargetRelay]
 KILLS = int(os.environ.get("BUS_KILLS", "8"))  # of the relay; more by hand
+OUTAGE = float(os.environ.get("BUS_OUTAGE", "1"))  # seconds without NATS; five minutes by hand
 HOUR_OF_EVENTS = 20_000
 
 
@@ -50,8 +52,10 @@ def test_events_of_an_hour_arrive_once_in_order_after_the_server_was_stopped_twi
     expected = write_events(50, "before")
     wait_until_drained(target)
     nats.stop(signal.SIGTERM)
-    for number in range(20):
-        expected += write_events(5, f"while stopped {number}")
+    ends_at = time.monotonic() + OUTAGE
+    while time.monotonic() < ends_at:
+        expected += write_events(5, f"while stopped {len(expected)}")
+        threading.Event().wait(0.05)
     wait_until(lambda: BusTarget.objects.filter(failing_since__isnull=False).exists(), 20, "the relay has noticed")
     nats.start()
     expected += write_events(10, "after")
