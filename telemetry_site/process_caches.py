@@ -15,6 +15,7 @@ from dashboard.streams import channels, figures, open_sessions
 from ingest import authentication
 from ingest.identity import issuer_tokens, keys, last_used
 from ingest.rejected import inbox
+from metrics import tasks
 from metrics.query import last_seen
 from metrics.storage import disk_space, series_registry, shards
 from metrics.storage.merge import damaged_blocks
@@ -46,6 +47,7 @@ CACHES = (
     ProcessCache("metrics.streams.commit_follower._follower", commit_follower.reset_commit_follower),
     ProcessCache("metrics.streams.event_follower._follower", event_follower.reset_event_follower),
     ProcessCache("metrics.query.last_seen._cache", last_seen.clear_cache),
+    ProcessCache("metrics.tasks._states_due_at", tasks.reset_due_times),
     ProcessCache("ingest.authentication._cache", authentication.clear_cache),
     ProcessCache("ingest.identity.keys._members", keys.clear_members),
     ProcessCache("ingest.identity.issuer_tokens.key_set_at", issuer_tokens.key_set_at.cache_clear),

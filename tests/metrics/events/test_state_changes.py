@@ -2,11 +2,13 @@
 
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
 import pytest
 
+from metrics import tasks
 from metrics.devices.device_state import OFFLINE, count_states, ranks_of
 from metrics.devices.state_changes import record_state_changes
 from metrics.models import Device, Event, SilentDevice
@@ -76,6 +78,25 @@ def test_second_worker_records_nothing_while_the_first_one_does(gateway: ApiClie
         assert lock_device_states(other)
         assert record_state_changes(connection) == 0
     assert record_state_changes(connection) == 1
+
+
+def test_changes_are_recorded_less_often_when_reading_all_devices_takes_long(
+    site: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [1000.0]
+    began: list[float] = []
+
+    def take_three_seconds(connection: Connection) -> int:
+        began.append(clock[0])
+        clock[0] += 3
+        return 0
+
+    monkeypatch.setattr(tasks, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(tasks.state_changes, "record_state_changes", take_three_seconds)
+    for _ in range(10):
+        tasks.record_device_states()
+        clock[0] += 10
+    assert began == [1000, 1033, 1066, 1099]
 
 
 def test_four_workers_at_once_record_each_device_once(gateway: ApiClient, connection: Connection) -> None:
