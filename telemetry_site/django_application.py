@@ -6,6 +6,7 @@ from asgiref.sync import sync_to_async
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 from django.core.exceptions import SuspiciousFileOperation
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest
+from django.db import close_old_connections
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
@@ -32,7 +33,17 @@ class _Handler(ASGIHandler):
         super().load_middleware(is_async=False)
 
     async def get_response_async(self, request: HttpRequest) -> HttpResponseBase:
-        return await sync_to_async(self.get_response, thread_sensitive=True)(request)
+        return await sync_to_async(self._respond, thread_sensitive=True)(request)
+
+    def _respond(self, request: HttpRequest) -> HttpResponseBase:
+        """Return the response, and give the thread's database connection back before it is sent.
+
+        Django would keep it until the end of the response: a few clients that read slowly would use up the pool.
+        """
+        try:
+            return self.get_response(request)
+        finally:
+            close_old_connections()
 
 
 class _StaticFilesHandler(ASGIStaticFilesHandler):

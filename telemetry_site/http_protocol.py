@@ -59,6 +59,8 @@ class HttpProtocol(HttpToolsProtocol):
     _discarded_body = 0  # bytes of bodies after their responses
     _answered = 0.0  # time of the last response
     _discard_timeout = DISCARD_TIMEOUT
+    _unsent = 0  # bytes that waited for the client at the last check
+    _unread_since = 0.0  # when the client last read some of them, as far as checks can tell
     url = b""
     _socket: asyncio.Transport
     _timer: TimerHandle
@@ -196,14 +198,18 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.close()  # the client may send the body or not: what follows cannot be parsed
 
     def _check_time(self) -> None:
-        """Close a connection whose request, or the pause before it, takes too long; else check again when it would."""
+        """Close a connection whose request, response, or the pause between them takes too long; else check again."""
         now, timeout = self.loop.time(), settings.REQUEST_TIMEOUT
+        if self._is_unread(now, timeout):
+            log.info("the client read nothing for %.0f s", timeout, extra={"fields": {"client": self.client and self.client[0]}})
+            self._socket.abort()
+            return
         remaining = float(timeout)
         if self._began is not None:
             remaining = self._began + timeout - now
             if remaining <= 0 and (self.flow.read_paused or self.pipeline):
                 remaining = PAUSE
-        elif self.cycle.response_complete:
+        elif self.cycle.response_complete and not self._unsent:
             remaining = min(remaining, self._answered + self.timeout_keep_alive - now)
         if remaining > 0:
             self._timer = self.loop.call_later(remaining, self._check_time)
@@ -211,6 +217,13 @@ class HttpProtocol(HttpToolsProtocol):
             self._refuse(HTTPStatus.REQUEST_TIMEOUT, f"the request was not complete within {timeout} s")
         else:
             self._socket.close()
+
+    def _is_unread(self, now: float, timeout: float) -> bool:
+        """Return whether the client has read nothing of a response for too long."""
+        unsent = self._socket.get_write_buffer_size()
+        if not unsent or unsent != self._unsent:
+            self._unsent, self._unread_since = unsent, now
+        return now - self._unread_since >= timeout
 
     # --- closing ------------------------------------------------------------------------------------
 

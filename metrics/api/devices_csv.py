@@ -160,6 +160,8 @@ def _body(request: Request) -> bytes:
 
 def _rows(seen: Caller, dialect: CsvDialect) -> Generator[bytes]:
     try:
-        yield from csv_import_export.export_devices(seen, dialect)
+        for rows in csv_import_export.export_devices(seen, dialect):
+            connection.close()  # a client that reads slowly must not hold it
+            yield rows
     finally:
         connection.close()  # of the thread that generates the file, which ends here

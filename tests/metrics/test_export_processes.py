@@ -1,5 +1,6 @@
 """Exports in separate processes: killed, cancelled, disconnected, and their memory."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from urllib.parse import quote, urlencode
@@ -18,9 +20,11 @@ from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
+from metrics.devices.csv_import_export import DEVICE_BATCH
 from metrics.export import jobs
+from metrics.export.byte_stream import MAX_STREAMS
 from metrics.export.job_files import export_folder
-from metrics.models import ExportJob, Series
+from metrics.models import Device, ExportJob, Series
 from metrics.storage.connection import connect
 from metrics.storage.units import to_microseconds
 from metrics.storage.write.group_commit import JournalEntry, writer
@@ -43,6 +47,7 @@ EXPORT_PARAMETERS = {
     "start_time": START_TEXT,
     "end_time": END_TEXT,
 }
+EXPORT_PATH = f"export/csv?{urlencode(EXPORT_PARAMETERS)}"
 
 
 @pytest.fixture
@@ -146,9 +151,9 @@ def count_snapshots() -> int:
     return row[0]
 
 
-def open_stream(port: int, headers: dict[str, str]) -> socket.socket:
+def open_stream(port: int, headers: dict[str, str], path: str = EXPORT_PATH) -> socket.socket:
     """Open an export and read only its first bytes."""
-    lines = [f"GET {API}/export/csv?{urlencode(EXPORT_PARAMETERS)} HTTP/1.1", "Host: localhost"]
+    lines = [f"GET {API}/{path} HTTP/1.1", "Host: localhost"]
     client = socket.create_connection(("127.0.0.1", port), timeout=30)
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
     client.sendall("\r\n".join([*lines, *(f"{name}: {value}" for name, value in headers.items()), "", ""]).encode())
@@ -163,6 +168,19 @@ def test_snapshot_is_closed_when_the_client_disconnects(large_series):
         client.close()
         wait_until(lambda: count_snapshots() == 0, 5, "the snapshot is closed")
         assert caller.get(f"export/csv?{urlencode(EXPORT_PARAMETERS)}").raw.count(b"\n") == POINT_COUNT + 1
+
+
+def test_slow_downloads_of_pages_hold_no_connection_of_other_requests(large_series, administrator):
+    details = {"note": "x" * 2_000}
+    devices = [Device(device_id=f"d{number:06d}", metadata=details) for number in range(4 * DEVICE_BATCH)]
+    Device.objects.bulk_create(devices, batch_size=1_000)
+    with run_web(large_series) as (_, caller), contextlib.ExitStack() as clients:
+        for path in [EXPORT_PATH] * (MAX_STREAMS - 2) + ["devices.csv"] * 2:
+            clients.enter_context(open_stream(caller.port, administrator.headers, path))
+        assert caller.get(EXPORT_PATH).status == 503, "all of them are still being sent"
+        with ThreadPoolExecutor(4) as pool:
+            responses = list(pool.map(lambda _: caller.get("devices?limit=1"), range(8)))
+        assert {response.status for response in responses} == {200}
 
 
 def test_stream_memory_is_bounded_for_a_slow_client_and_many_points(large_series):

@@ -172,6 +172,22 @@ def test_blank_lines_do_not_keep_a_connection_open(admin: ApiClient, settings: A
         assert status_of(read_all(client)) == 408
 
 
+@contextlib.contextmanager
+def serve(application: Any) -> Iterator[int]:
+    """Serve an ASGI application with the protocol; yields the port."""
+    config = uvicorn.Config(application, port=0, http=HttpProtocol, lifespan="off", timeout_keep_alive=2)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    try:
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = server.force_exit = True
+        thread.join(15)
+
+
 @pytest.mark.slow
 def test_idle_connection_is_closed_after_the_keep_alive_timeout(settings: Any):
     async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -179,21 +195,55 @@ def test_idle_connection_is_closed_after_the_keep_alive_timeout(settings: Any):
         await send({"type": "http.response.body"})
 
     settings.REQUEST_TIMEOUT = 1
-    config = uvicorn.Config(application, port=0, http=HttpProtocol, lifespan="off", timeout_keep_alive=2)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
-    with connect(server.servers[0].sockets[0].getsockname()[1]) as client:
+    with serve(application) as port, connect(port) as client:
         for _ in range(2):
             client.sendall(LINE + b"\r\n")
             assert client.recv(65536).startswith(b"HTTP/1.1 200")
             time.sleep(1.5)
         started = time.monotonic()
         assert read_all(client) == b"" and time.monotonic() - started < 5
-    server.should_exit = True
-    thread.join(15)
+
+
+CHUNK = b"x" * 2**20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chunks", [1, 32])
+def test_connection_of_a_client_that_reads_no_response_is_cut(settings: Any, chunks: int):
+    ended = threading.Event()
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(chunks):
+            await send({"type": "http.response.body", "body": CHUNK * (32 // chunks), "more_body": True})
+        await send({"type": "http.response.body"})
+        while (await receive())["type"] != "http.disconnect":
+            continue
+        ended.set()
+
+    settings.REQUEST_TIMEOUT = 1
+    with serve(application) as port, connect(port) as client:
+        client.sendall(LINE + b"\r\n")
+        assert client.recv(12) == b"HTTP/1.1 200"
+        assert ended.wait(10)
+        time.sleep(3)
+        assert len(read_all(client)) < 32 * len(CHUNK)
+
+
+@pytest.mark.slow
+def test_client_that_reads_slowly_gets_the_whole_response(settings: Any):
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"connection", b"close")]})
+        await send({"type": "http.response.body", "body": CHUNK * 16})
+
+    settings.REQUEST_TIMEOUT = 1
+    with serve(application) as port, connect(port) as client:
+        client.sendall(LINE + b"\r\n")
+        size = 0
+        while part := client.recv(2**20):
+            size += len(part)
+            time.sleep(0.1)
+    assert size > len(CHUNK) * 16
 
 
 @pytest.mark.slow
