@@ -201,7 +201,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Close a connection whose request, response, or the pause between them takes too long; else check again."""
         now, timeout = self.loop.time(), settings.REQUEST_TIMEOUT
         if self._is_unread(now, timeout):
-            log.info("the client read nothing for %.0f s", timeout, extra={"fields": {"client": self.client and self.client[0]}})
+            self._log("the client read nothing for %.0f s", timeout)
             self._socket.abort()
             return
         remaining = float(timeout)
@@ -240,11 +240,14 @@ class HttpProtocol(HttpToolsProtocol):
             cycle.message_event.set()
         if status in SLOW_STATUSES:
             self._discard_timeout = SLOW_DISCARD_TIMEOUT
-        log.info("%s: %s", status.value, detail, extra={"fields": {"client": self.client and self.client[0]}})
+        self._log("%s: %s", status.value, detail)
         if not has_response:
             self.transport.write(_response(status, detail))
         self._discarded = 0
         self.transport.close()
+
+    def _log(self, message: str, *arguments: object) -> None:
+        log.info(message, *arguments, extra={"fields": {"client": self.client and self.client[0]}})
 
     def _close(self) -> None:
         """Close the connection; while the client still sends, only for writing, so that it can read the response.

@@ -6,6 +6,7 @@ import functools
 import http.client
 import json
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -68,8 +69,26 @@ def site(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
         yield
         stop_inbox()
         stop_writer()
+        expect_returned_connections()
 
 
+def expect_returned_connections() -> None:
+    """Fail if a thread ended without closing its connection: the pool would lack it in all later tests."""
+    deadline = time.monotonic() + RETURN_TIMEOUT
+    while (used := _used_connections()) > 1:  # that of this thread
+        assert time.monotonic() < deadline, f"{used - 1} connections were not given back"
+        time.sleep(0.01)
+
+
+def _used_connections() -> int:
+    pool = connection.pool  # type: ignore[attr-defined]  # of Django's PostgreSQL backend
+    if pool is None:
+        return 0
+    statistics = pool.get_stats()
+    return int(statistics.get("pool_size", 0) - statistics.get("pool_available", 0))
+
+
+RETURN_TIMEOUT = 5.0  # seconds
 KEPT_TABLES = {"django_migrations", "django_content_type", "auth_permission"}
 APPEND_ONLY_TABLES = {"metrics_auditentry"}  # a trigger rejects DELETE
 MAX_ROWS_TO_DELETE = 1_000  # per table; above, TRUNCATE is faster than DELETE

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.db import transaction
+from django.db import connection, transaction
 from django.test import Client
 
 from ingest.identity import tokens
@@ -187,7 +187,12 @@ def test_required_revision_is_applied_or_the_request_is_rejected(admin: ApiClien
 
 def test_request_waits_for_a_revision_that_another_process_commits_meanwhile(admin: ApiClient):
     revision = Revision.objects.get().number + 1
-    timer = threading.Timer(0.3, lambda: Revision.objects.update(number=revision))
+
+    def commit() -> None:
+        Revision.objects.update(number=revision)
+        connection.close()
+
+    timer = threading.Timer(0.3, commit)
     timer.start()
     assert send(admin, Telemetry_Min_Revision=str(revision)) == 200
     timer.join()

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from django.db import transaction
+from django.db import connections, transaction
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
@@ -113,6 +113,8 @@ class PageModel(threading.Thread):
                 self.connect_once(self.random.choice(self.callers))
         except BaseException as error:  # raised again by the test
             self.failure = error
+        finally:
+            connections.close_all()
 
     def connect_once(self, caller: ApiClient) -> None:
         self.counts["connections"] += 1
