@@ -34,7 +34,7 @@ def store_alert(rule: Rule, name: str, minutes_ago: float, duration: float | Non
 
 
 def set_age(rule: Rule, days: float = 60) -> Rule:
-    Rule.objects.filter(pk=rule.pk).update(created_at=NOW - timedelta(days=days))
+    Rule.objects.filter(pk=rule.pk).update(created_at=datetime.now(UTC) - timedelta(days=days))
     rule.refresh_from_db()
     return rule
 
