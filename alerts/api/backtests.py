@@ -12,6 +12,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from alerts.api import examples
+from alerts.api.alert_serializers import EvaluatedValueField
 from alerts.api.rule_serializers import RuleSerializer, complete_document
 from alerts.api.rules import rules
 from alerts.conditions.spec import read_spec
@@ -114,8 +115,12 @@ class BacktestFiringSerializer(ResponseSerializer):
     metric_name = serializers.CharField()
     start_time = serializers.DateTimeField()
     end_time = serializers.DateTimeField(allow_null=True, help_text="Null if the alert would still be open.")
-    value = serializers.FloatField(allow_null=True, help_text="Value that would have opened the alert.")
-    peak = serializers.FloatField(allow_null=True, help_text="Worst value while the alert was open.")
+    value = EvaluatedValueField(
+        help_text="Value that would have opened the alert: a number, or the text or boolean as sent."
+    )
+    peak = serializers.FloatField(
+        allow_null=True, help_text="Worst value while the alert was open; null for texts and booleans."
+    )
 
 
 class BacktestChartSerializer(ResponseSerializer):

@@ -51,9 +51,9 @@ def read_anomaly_scores(device_id: str, metric: str, start: datetime, end: datet
     Raises InvalidField if there are too many points.
     """
     spec = read_spec({"kind": "anomaly", "metric_name": metric})
-    for _, signal, _ in replay(plan_replay(spec, RuleScope(caller, [device_id]), start, end)):
-        if isinstance(signal, AnomalySignal):
-            return _to_scores(signal)
+    for replayed in replay(plan_replay(spec, RuleScope(caller, [device_id]), start, end)):
+        if isinstance(replayed.signal, AnomalySignal):
+            return _to_scores(replayed.signal)
     return AnomalyScores(0, [], [])
 
 

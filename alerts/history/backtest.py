@@ -1,6 +1,7 @@
 """Backtest: the alerts that a rule would have opened, from stored points and the conditions of live evaluation."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -11,7 +12,7 @@ from alerts.conditions.alert_lifecycle import LifecycleState, Transition, advanc
 from alerts.conditions.spec import SECOND, RuleSpec
 from alerts.conditions.thresholds import Signal
 from alerts.detector.scoring import MARK_SCORE, NOTIFY_SCORE
-from alerts.history.replay import ReplayedSeries, plan_replay, replay
+from alerts.history.replay import Points, ReplayedSeries, plan_replay, replay
 from alerts.rules.scope import RuleScope, RuleSeries
 from metrics.query.accumulators import Ints
 from metrics.query.raw_points import RawPoints, downsample
@@ -27,14 +28,14 @@ class Firing:
     """An alert that the rule would have opened; `end` is None if it would still be open.
 
     value  the value that triggers it; None if undefined
-    peak   the worst value until its end
+    peak   the worst value until its end; None for texts and booleans
     """
 
     device_id: str
     metric_name: str
     start: datetime
     end: datetime | None
-    value: float | None
+    value: float | str | bool | None
     peak: float | None
 
 
@@ -113,10 +114,10 @@ def backtest(spec: RuleSpec, scope: RuleScope, start: datetime, end: datetime) -
     result = Backtest(start, end)
     most_transitions = -1
     for replayed in replay(plan):
-        series, signal, _ = replayed
+        series, signal = replayed.series, replayed.signal
         transitions = _find_transitions(spec, signal)
         result.subjects.append(_summarize(spec, replayed, transitions, plan.end))
-        result.firings += _list_firings(spec, series, signal, transitions)
+        result.firings += _list_firings(spec, replayed, transitions)
         result.firings = sorted(result.firings, key=lambda firing: firing.start, reverse=True)[:MAX_FIRINGS]
         if len(transitions) > most_transitions and len(signal):
             most_transitions, result.chart = len(transitions), _draw_chart(spec, series, signal)
@@ -136,7 +137,7 @@ def _find_transitions(spec: RuleSpec, signal: Signal) -> list[Transition]:
 
 
 def _summarize(spec: RuleSpec, replayed: ReplayedSeries, transitions: list[Transition], until: int) -> BacktestSeries:
-    series, signal, points = replayed
+    series, signal = replayed.series, replayed.signal
     firings = -(-len(transitions) // 2)
     is_open = len(transitions) % 2 == 1
     times = np.empty(0, np.int64)
@@ -149,7 +150,7 @@ def _summarize(spec: RuleSpec, replayed: ReplayedSeries, transitions: list[Trans
     return BacktestSeries(
         device_id=series.device_id,
         metric_name=series.metric,
-        points=points,
+        points=replayed.points,
         firings=firings,
         is_open=is_open,
         held_back=without_cooldown - firings,
@@ -157,21 +158,33 @@ def _summarize(spec: RuleSpec, replayed: ReplayedSeries, transitions: list[Trans
     )
 
 
-def _list_firings(spec: RuleSpec, series: RuleSeries, signal: Signal, transitions: list[Transition]) -> list[Firing]:
+def _list_firings(spec: RuleSpec, replayed: ReplayedSeries, transitions: list[Transition]) -> list[Firing]:
     """Return the last MAX_FIRINGS firings of a series."""
+    series, signal = replayed.series, replayed.signal
     transitions = transitions[max(0, -(-len(transitions) // 2) - MAX_FIRINGS) * 2 :]
     if not transitions:
         return []
     positions: Ints = np.array([position for _, position in transitions])
-    is_low = bool(spec.conditions) and spec.conditions[0].is_low
-    peaks = (np.fmin if is_low else np.fmax).reduceat(signal.values, positions)[::2]
     times = [to_datetime(microseconds) for microseconds in signal.times[positions].tolist()]
     ends = [*times[1::2], None] if len(times) % 2 else times[1::2]
-    values = _nan_to_none(signal.values[positions[::2]])
+    values: Sequence[float | str | bool | None]
+    peaks: list[float | None]
+    if replayed.words is not None:
+        values = _words_at(replayed.words, signal.times[positions[::2]])
+        peaks = [None] * len(values)
+    else:
+        is_low = bool(spec.conditions) and spec.conditions[0].is_low
+        values = _nan_to_none(signal.values[positions[::2]])
+        peaks = _nan_to_none((np.fmin if is_low else np.fmax).reduceat(signal.values, positions)[::2])
     return [
-        Firing(series.device_id, series.metric, *firing)
-        for firing in zip(times[::2], ends, values, _nan_to_none(peaks), strict=True)
+        Firing(series.device_id, series.metric, *firing) for firing in zip(times[::2], ends, values, peaks, strict=True)
     ]
+
+
+def _words_at(points: Points, times: Ints) -> list[str | bool]:
+    """Return the texts or booleans at these times, or the last ones before."""
+    positions = np.searchsorted(points[0], times, side="right") - 1
+    return [value.decode() if isinstance(value, bytes) else bool(value) for value in points[1][positions].tolist()]
 
 
 def _nan_to_none(values: NDArray[np.float64]) -> list[float | None]:

@@ -51,11 +51,15 @@ class ReplayPlan:
 
 
 class ReplayedSeries(NamedTuple):
-    """The signal of one rule series, and the number of points that it was evaluated on."""
+    """The signal of one rule series, and the number of points that it was evaluated on.
+
+    words  the points of a rule that compares texts or booleans: its signal has only 0 and 1
+    """
 
     series: RuleSeries
     signal: Signal
     points: int
+    words: Points | None = None
 
 
 def plan_replay(spec: RuleSpec, scope: RuleScope, start: datetime, end: datetime) -> ReplayPlan:
@@ -95,7 +99,10 @@ def replay(plan: ReplayPlan) -> Iterator[ReplayedSeries]:
             anomalies = detect_anomalies(training, plan.start)
             for series in batch:
                 yield ReplayedSeries(
-                    series, _evaluate(plan, series, points, anomalies), _count_points(plan, series, points)
+                    series,
+                    _evaluate(plan, series, points, anomalies),
+                    _count_points(plan, series, points),
+                    _select_words(plan.spec, series, points),
                 )
             plan.missing += [f"{name} is damaged and was left out" for name in read_plan.damaged]
 
@@ -124,6 +131,12 @@ def _count_points(plan: ReplayPlan, series: RuleSeries, points: dict[int, Points
     """Return the number of points from the start on."""
     numbers = {number for number in series.ids if number in points}
     return sum(len(points[number][0]) - int(points[number][0].searchsorted(plan.start)) for number in numbers)
+
+
+def _select_words(spec: RuleSpec, series: RuleSeries, points: dict[int, Points]) -> Points | None:
+    if len(spec.conditions) != 1 or not isinstance(spec.conditions[0].threshold, str | bool):
+        return None
+    return points.get(series.ids[0]) if series.ids[0] is not None else None
 
 
 def _select_anomaly_points(

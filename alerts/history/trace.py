@@ -153,7 +153,7 @@ def _evaluate(spec: RuleSpec, device: Device, at: datetime, caller: Caller) -> S
     """Return the signal of the stored points up to a time."""
     lookback = max(timedelta(microseconds=2 * spec.lookback + spec.window), MIN_LOOKBACK)
     plan = plan_replay(spec, RuleScope(caller, [device.device_id]), at - lookback, at + timedelta(microseconds=1))
-    return next((signal for _, signal, _ in replay(plan)), None)
+    return next((replayed.signal for replayed in replay(plan)), None)
 
 
 def _check_values(spec: RuleSpec, signal: Signal | None, previous: Alert | None) -> list[TraceStep]:

@@ -139,9 +139,14 @@ def test_backtest_equals_live_alerts(
 def test_texts_and_booleans_are_backtested(site: None) -> None:
     store_points("door", "state", [0, 10, 20], [b"shut", b"open", b"shut"], Kind.STRING)
     store_points("door", "locked", [0, 10, 20], [1.0, 0.0, 1.0], Kind.BOOLEAN)
-    assert firing_times(run_backtest(metric_name="state", condition="==", threshold_value="open")) == [(10, 20)]
+    result = run_backtest(metric_name="state", condition="==", threshold_value="open")
+    assert firing_times(result) == [(10, 20)]
+    assert [(firing.value, firing.peak) for firing in result.firings] == [("open", None)]
+    result = run_backtest(metric_name="state", condition="!=", threshold_value="shut")
+    assert [(firing.value, firing.peak) for firing in result.firings] == [("open", None)]
     result = run_backtest(metric_name="locked", condition="==", threshold_value=False)
     assert firing_times(result) == [(10, 20)]
+    assert [(firing.value is False, firing.peak) for firing in result.firings] == [(True, None)]
     assert result.chart is not None and result.chart.values == [1.0, 0.0, 1.0]
 
 

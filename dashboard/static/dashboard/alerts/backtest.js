@@ -61,7 +61,7 @@ export class Backtest {
         cell("th", momentText(from)),
         cell("td", firing.device_id),
         cell("td", firing.end_time ? duration : `${duration} (open)`, "num"),
-        cell("td", typeof firing.peak === "number" ? numberText(firing.peak) : "no data", "num p2"),
+        cell("td", valueText(firing.peak ?? firing.value), "num p2"),
       );
       return row;
     }));
@@ -70,6 +70,11 @@ export class Backtest {
 
 const firingsOf = (result, line) =>
   result.firings.filter((firing) => firing.device_id === line.device_id && firing.metric_name === line.metric_name);
+
+function valueText(value) {
+  if (typeof value === "number") return numberText(value);
+  return value === null ? "no data" : String(value);
+}
 
 function cell(tag, text, className = "") {
   const element = Object.assign(document.createElement(tag), { textContent: text, className });
