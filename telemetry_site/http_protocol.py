@@ -60,7 +60,7 @@ class HttpProtocol(HttpToolsProtocol):
     _answered = 0.0  # time of the last response
     _discard_timeout = DISCARD_TIMEOUT
     _unsent = 0  # bytes that waited for the client at the last check
-    _unread_since = 0.0  # when the client last read some of them, as far as checks can tell
+    _unread_since = 0.0  # time of the check that last found some of them read
     url = b""
     _socket: asyncio.Transport
     _timer: TimerHandle

@@ -4,11 +4,12 @@ import asyncio
 import contextlib
 import socket
 
-HIGH_WATER, LOW_WATER = 64 * 1024, 16 * 1024  # bytes that are written but not sent, at which sending waits and goes on
+# Bytes that are written but not sent: at the first sending waits, at the second it continues.
+HIGH_WATER, LOW_WATER = 64 * 1024, 16 * 1024
 # Bytes that the kernel buffers. By default it buffers megabytes, and a client that stopped reading is noticed late.
 SEND_BUFFER = 128 * 1024
-# What was written before a close fits into it, beside frames that a slow client has not read: the kernel delivers it
-# when that client reads again, however long after the connection was cut here.
+# Room for the last frames, beside those that a slow client has not read: the kernel delivers them when that client
+# reads again, also long after the connection was cut here.
 CLOSING_SEND_BUFFER = 1024 * 1024
 CLOSE_TIMEOUT = 5.0  # seconds until a connection is cut whose client does not read the last frames
 
