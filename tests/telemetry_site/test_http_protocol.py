@@ -175,7 +175,9 @@ def test_blank_lines_do_not_keep_a_connection_open(admin: ApiClient, settings: A
 @contextlib.contextmanager
 def serve(application: Any) -> Iterator[int]:
     """Serve an ASGI application with the protocol; yields the port."""
-    config = uvicorn.Config(application, port=0, http=HttpProtocol, lifespan="off", timeout_keep_alive=2)
+    config = uvicorn.Config(
+        application, port=0, http=HttpProtocol, lifespan="off", timeout_keep_alive=2, log_config=None, access_log=False
+    )  # without its own logging, which would be that of all servers of the process
     server = uvicorn.Server(config)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
     thread.start()
