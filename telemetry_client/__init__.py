@@ -1,0 +1,1 @@
+"""Client of the telemetry site. Knows no Django."""
