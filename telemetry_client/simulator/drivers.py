@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from telemetry_client.simulator.hashing import Floats, Ints, derive_key, smooth_noise, uniform, uniform_at
+from telemetry_client.simulator.hashing import Bools, Floats, Ints, derive_key, smooth_noise, uniform, uniform_at
 
 SECOND = 1000
 MINUTE = 60 * SECOND
@@ -80,8 +80,9 @@ class Drivers:
         """Return 1 while the compressor runs: a part of each period, not during a defrost."""
         period = self._times // COOLING_PERIOD
         share = 0.45 + 0.2 * uniform(self._derived("cooling"), period)
-        runs = (self._times % COOLING_PERIOD) * (1 / COOLING_PERIOD) < share
-        return (runs & (self["defrost"] == 0)).astype(np.float64)
+        part: Floats = (self._times % COOLING_PERIOD) / COOLING_PERIOD
+        runs: Bools = (part < share) & (self["defrost"] == 0)
+        return runs.astype(np.float64)
 
     def defrost(self) -> Floats:
         """Return the heat of the defrosts, four a day: 0 to 1."""

@@ -47,19 +47,19 @@ def arrivals(fleet: Fleet, start: int, end: int, send_every: int = 0) -> Iterato
         yield from window.arrivals(start, end)
 
 
+def send_times(device: Device, period: int, slots: Ints) -> Ints:
+    """Return when a device sends the points of each slot: shortly after the last measurement of it."""
+    latency: Floats = uniform(derive_key(device.key, "latency"), slots) ** 2 * (_LATENCY * device.interval)
+    return (slots + 1) * period - device.interval + device.phase + 1 + latency.astype(np.int64)
+
+
 class _Window:
     """The arrivals of a range of slots: periods of which each device sends the points at its end."""
 
     def __init__(self, fleet: Fleet, period: int, low: int, high: int) -> None:
         self._devices, self._period, self._low = fleet.devices, period, low
         self._slots: Ints = np.arange(low, high, dtype=np.int64)
-        self._sent_at = np.array([self._send_times(device) for device in self._devices])
-
-    def _send_times(self, device: Device) -> Ints:
-        """Return when the device sends the points of each slot: shortly after the last measurement of it."""
-        latency: Floats = uniform(derive_key(device.key, "latency"), self._slots) ** 2 * (_LATENCY * device.interval)
-        measured = (self._slots + 1) * self._period - device.interval + device.phase
-        return measured + 1 + latency.astype(np.int64)
+        self._sent_at = np.array([send_times(device, period, self._slots) for device in self._devices])
 
     def arrivals(self, start: int, end: int) -> Iterator[Arrival]:
         devices = [_DeviceWindow(device, self._period, self._slots) for device in self._devices]
@@ -83,10 +83,10 @@ class _DeviceWindow:
 
     def _find_unreachable(self, slots: Ints) -> Bools:
         """Return whether the device has no connection when it would send the points of each slot."""
-        ends = (slots + 1) * self._period
+        sent_at = send_times(self._device, self._period, slots)
         unreachable = np.zeros(len(slots), bool)
-        for start, end in self._device.schedule.unreachable(int(ends[0]), int(ends[-1]) + 1):
-            unreachable |= (start <= ends) & (ends < end)
+        for start, end in self._device.schedule.unreachable(int(sent_at[0]), int(sent_at[-1]) + 1):
+            unreachable |= (start <= sent_at) & (sent_at < end)
         return unreachable
 
     def arrival(self, position: int, at: int) -> Arrival | None:
@@ -96,7 +96,7 @@ class _DeviceWindow:
         end = int(self._slots[position] + 1) * self._period
         begin = end - self._period
         if self._unreachable[position]:
-            columns = self._device.columns(self._kept_since(begin), end)
+            columns = self._device.columns(self._kept_since(int(self._slots[position]) - 1), end)
         else:
             columns = [column.slice(begin, end) for column in self._window_columns()]
         columns = [column for column in columns if len(column)]
@@ -108,8 +108,16 @@ class _DeviceWindow:
             self._columns = self._device.columns(self._start, int(self._slots[-1] + 1) * self._period)
         return self._columns
 
-    def _kept_since(self, end: int) -> int:
-        """Return the start of the earliest slot of those until `end` that could not be sent."""
-        while periods := list(self._device.schedule.unreachable(end, end + 1)):
-            end = -(-min(periods).start // self._period) * self._period - self._period
-        return end
+    def _kept_since(self, slot: int) -> int:
+        """Return the start of the earliest of the slots up to this one that could not be sent."""
+        while True:
+            sent_at = self._send_time(slot)
+            periods = list(self._device.schedule.unreachable(sent_at, sent_at + 1))
+            if not periods:
+                return (slot + 1) * self._period
+            begin = min(periods).start
+            slot = begin // self._period
+            slot -= self._send_time(slot) >= begin
+
+    def _send_time(self, slot: int) -> int:
+        return int(send_times(self._device, self._period, np.array([slot], np.int64))[0])
