@@ -60,7 +60,7 @@ def generate(
     result = RunResult()
     writer: Writer
     if site is not None:
-        writer = SiteWriter(site, key, result, connections, batch)
+        writer = SiteWriter(site, key, result, connections, batch, sleep)
     else:
         writer = FileWriter(output or STANDARD_OUTPUT, _find_format(output or "", file_format))
     with writer:

@@ -70,11 +70,11 @@ class FileWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            # A stopped run leaves a file that can be read.
-            if self._format == "json" and not isinstance(error, SimulatorError):
-                self._write_text("\n]\n")
-            self._out.flush()
-            self._files.close()
+            with self._files:
+                # A stopped run leaves a file that can be read.
+                if self._format == "json" and not isinstance(error, SimulatorError):
+                    self._write_text("\n]\n")
+                self._out.flush()
         except OSError as failure:
             raise self._failure(failure) from None
 
