@@ -1,5 +1,6 @@
 # Requires make and Python 3.11 or newer; everything else is installed from the lock files.
 #   make run            run the whole site on this machine
+#   make demo           fill the running site with simulated devices, a week of history, rules and alerts
 #   make test           run all tests, on real servers
 #   make test-fast      run the tests without the slow ones
 #   make test-citus     run tests on a cluster with Citus, if the PostgreSQL of pg_config has it; 30 minutes
@@ -30,10 +31,13 @@ FRONT_END = node_modules/.locked-$(shell cksum < package-lock.json | tr -cd '0-9
 PRODUCTION = TELEMETRY_HTTPS=on TELEMETRY_DEBUG=off TELEMETRY_ALLOWED_HOSTS=telemetry.example.com TELEMETRY_COOKIE_NAME=telemetry \
 	SECRET_KEY=of-no-use-outside-of-this-check-$(shell cksum < Makefile | tr -cd '0-9')-abcdefghijklmnopq
 
-.PHONY: run test test-fast test-citus check schema fuzz bench bench-alerts bench-api bench-billion bench-disk bench-live requirements browser
+.PHONY: run demo test test-fast test-citus check schema fuzz bench bench-alerts bench-api bench-billion bench-disk bench-live requirements browser
 
 run: $(SITE) $(FRONT_END)
 	@exec $(PYTHON) manage.py up
+
+demo: $(SITE)
+	@$(PYTHON) manage.py demo $(DEMO_ARGS)
 
 test: $(TOOLS) $(FRONT_END) browser
 	@$(PYTHON) -m pytest -n $(TEST_WORKERS) --dist loadfile $(PYTEST_ARGS)

@@ -1,0 +1,158 @@
+"""Create the demo data set."""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from django.db import transaction
+
+from alerts import alert_actions
+from alerts.models import Alert, Status
+from alerts.rules.as_code.apply import apply
+from dashboard.demo import content
+from dashboard.demo.content import FLEET, MARK, UNTIL
+from dashboard.demo.evaluation import evaluate
+from dashboard.demo.points import store_history
+from metrics.audit.actor import acting_as
+from metrics.devices.group_membership import add_devices
+from metrics.models import DataType, Device, DeviceGroup, MetricDefinition, MetricType
+from rest.caller import Caller
+from telemetry_client.simulator.device_types import DEVICE_TYPES, Metric, ValueKind
+from telemetry_client.simulator.fleet import Device as SimulatedDevice
+
+CALLER = Caller.internal("command:demo")
+COMPLETE = "complete"  # value of MARK once everything is created
+_INCOMPLETE = "incomplete"
+_DATA_TYPES = {ValueKind.BOOLEAN: DataType.BOOLEAN, ValueKind.TEXT: DataType.STRING}
+StepCallback = Callable[[str], None]
+
+
+class DemoConflict(Exception):
+    """An object of the site has a name that the demo needs; the message is for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class InstallResult:
+    """What was stored; `is_new` is false if there was nothing to do."""
+
+    is_new: bool
+    points: int
+    until: int  # end of the history, ms
+    is_evaluated: bool = True
+
+
+def install(on_step: StepCallback, now: int | None = None) -> InstallResult:
+    """Create the data set, with a history until now (ms); continue an installation that was stopped.
+
+    Raises DemoConflict, before anything is changed.
+    """
+    first = Device.objects.filter(device_id=FLEET.device(0).device_id).first()
+    until = int(first.metadata[UNTIL]) if first is not None and UNTIL in first.metadata else None
+    if first is not None and until is not None and first.metadata.get(MARK) == COMPLETE:
+        return InstallResult(False, 0, until)
+    until = until or now or time.time_ns() // 1_000_000
+    with acting_as(CALLER):
+        with transaction.atomic():
+            _create_definitions()
+            _create_devices(until)
+        _apply({"rules": content.rules(), "silences": content.silences(datetime.fromtimestamp(until / 1000, UTC))})
+        on_step("Storing the history")
+        points = store_history(until, CALLER)
+        on_step("Evaluating the rules")
+        is_evaluated = evaluate()
+        _handle_alerts()
+        _mark_complete()
+    return InstallResult(True, points, until, is_evaluated)
+
+
+def _create_definitions() -> None:
+    metrics = {metric.name: metric for device_type in DEVICE_TYPES for metric in device_type.metrics}
+    for metric in metrics.values():
+        stored = MetricDefinition.objects.filter(name=metric.name).first()
+        data_type = _DATA_TYPES.get(metric.kind, DataType.NUMERIC)
+        if stored is None:
+            definition = _definition(metric, data_type)
+            definition.full_clean()
+            definition.save()
+        elif stored.data_type != data_type:
+            raise DemoConflict(f"metric {metric.name} is defined as {stored.data_type}; the demo needs {data_type}")
+
+
+def _definition(metric: Metric, data_type: DataType) -> MetricDefinition:
+    return MetricDefinition(
+        name=metric.name,
+        description=metric.description,
+        data_type=data_type,
+        metric_type=MetricType.COUNTER if metric.kind is ValueKind.COUNTER else MetricType.GAUGE,
+        unit=metric.unit,
+        min_value=metric.low,
+        max_value=metric.high,
+        metadata={MARK: True},
+        created_by=CALLER.name,
+    )
+
+
+def _create_devices(until: int) -> None:
+    members: dict[str, list[int]] = {}
+    for device in FLEET.devices:
+        stored = Device.objects.filter(device_id=device.device_id).first()
+        if stored is None:
+            stored = _device(device, until)
+            stored.full_clean()
+            stored.save()
+        elif MARK not in stored.metadata:
+            raise DemoConflict(f"device {device.device_id} exists and is not of the demo; delete it first")
+        for name in (content.place_group(device), content.type_group(device)):
+            members.setdefault(name, []).append(stored.pk)
+    for name, devices in members.items():
+        group, _ = DeviceGroup.objects.get_or_create(name=name, defaults={"description": content.GROUP_DESCRIPTION})
+        if group.description != content.GROUP_DESCRIPTION:
+            raise DemoConflict(f"device group {name} exists and is not of the demo; rename it first")
+        add_devices(group, devices)
+
+
+def _device(device: SimulatedDevice, until: int) -> Device:
+    latitude, longitude = device.position
+    return Device(
+        device_id=device.device_id,
+        name=device.name,
+        expected_interval=content.INTERVAL,
+        device_type=device.type.name,
+        description="Simulated device of the demo data set",
+        location=f"{device.place.name}, {device.place.city}",
+        latitude=latitude,
+        longitude=longitude,
+        tags={"site": device.place.name, "line": f"line {1 + device.number % 3}"},
+        metadata=device.metadata | {MARK: _INCOMPLETE, UNTIL: until},
+    )
+
+
+def _apply(sections: dict[str, object]) -> None:
+    apply(json.dumps({"version": 1, **sections}).encode(), os.environ)
+
+
+def _handle_alerts() -> None:
+    """Acknowledge and assign some of the open alerts, as operators would have."""
+    open_alerts = Alert.objects.filter(rule__rule_id__startswith=content.PREFIX, status=Status.ACTIVE)
+    by_rule = {f"{content.PREFIX}vibration": "Bearing is ordered, arrives on Thursday", f"{content.PREFIX}silent": ""}
+    for rule_id, note in by_rule.items():
+        alerts = open_alerts.filter(rule__rule_id=rule_id)
+        if note:
+            alert_actions.acknowledge(alerts, CALLER.name, note)
+        else:
+            alert_actions.comment(alerts, CALLER.name, "The provider reports an outage of the mobile network")
+
+
+def _mark_complete() -> None:
+    first = Device.objects.get(device_id=FLEET.device(0).device_id)
+    first.metadata[MARK] = COMPLETE
+    first.save()
+
+
+def save_progress(until: int) -> None:
+    """Save until when (ms) the devices have sent, for the next run. Without an entry in the audit log."""
+    first = Device.objects.get(device_id=FLEET.device(0).device_id)
+    Device.objects.filter(pk=first.pk).update(metadata=first.metadata | {UNTIL: until})

@@ -1,0 +1,96 @@
+"""Store the points of the demo fleet through the pipeline, as if devices had sent them."""
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+
+from dashboard.demo.content import FLEET, HISTORY
+from dashboard.demo.incidents import apply_incidents
+from ingest.pipeline import accept
+from ingest.wire.batch import Batch, Group
+from rest.caller import Caller
+from telemetry_client.simulator.drivers import DAY, MINUTE
+from telemetry_client.simulator.events import arrivals
+from telemetry_client.simulator.fleet import Column, Device
+
+NEWEST = 10 * MINUTE  # stored at the end and together, so that alert rules evaluate them as new points
+FOLLOW_PERIOD = 1.0  # seconds between batches of new points
+CATCH_UP = 10 * MINUTE  # stored at a time after a pause
+
+
+def store_history(end: int, caller: Caller) -> int:
+    """Store the history that ends at `end` (ms); return the number of points. Storing it again changes nothing."""
+    start = end - HISTORY // timedelta(milliseconds=1)
+    points = 0
+    for device in FLEET.devices:
+        until = min(_sent_until(device, end), end - NEWEST)
+        for low in range(start, until, DAY):
+            points += store([(device.device_id, _columns(device, low, min(low + DAY, until), end))], caller)
+    newest = [
+        (device.device_id, _columns(device, end - NEWEST, _sent_until(device, end), end)) for device in FLEET.devices
+    ]
+    return points + store(newest, caller)
+
+
+def _columns(device: Device, start: int, end: int, history_end: int) -> list[Column]:
+    columns = device.columns(start, end) if start < end else []
+    return apply_incidents(device.device_id, columns, history_end)
+
+
+def _sent_until(device: Device, end: int) -> int:
+    """Return until when the device has sent its points: not those of a connection that is lost at the end."""
+    return min([end, *(period.start for period in device.schedule.unreachable(end, end + 1))])
+
+
+def store(devices: list[tuple[str, list[Column]]], caller: Caller) -> int:
+    """Store points of some devices; return their number."""
+    points = 0
+    # Numbers are stored as one array, much faster than with texts and booleans among them.
+    for is_number in (True, False):
+        chosen = [
+            (device_id, [column for column in columns if (column.values.dtype == np.float64) == is_number])
+            for device_id, columns in devices
+        ]
+        chosen = [(device_id, columns) for device_id, columns in chosen if columns]
+        if chosen:
+            points += accept(_batch(chosen, is_number), caller, keep_rejected=False).accepted
+    return points
+
+
+def _batch(devices: list[tuple[str, list[Column]]], is_number: bool) -> Batch:
+    groups, metrics, size = [], [], 0
+    for device_id, columns in devices:
+        count = sum(map(len, columns))
+        groups.append(Group(device_id, size, size + count))
+        size += count
+        for column in columns:
+            metrics += [column.metric.name] * len(column)
+    parts = [column for _, columns in devices for column in columns]
+    times = np.concatenate([column.times for column in parts]) * 1000  # µs
+    values: Any
+    if is_number:
+        values = np.concatenate([column.values for column in parts])
+    else:
+        values = [value for column in parts for value in column.values.tolist()]
+    return Batch(groups, metrics, times, values)
+
+
+def follow(
+    start: int,
+    caller: Caller,
+    clock: Callable[[], float] = time.time,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[int]:
+    """Store what the fleet sends from `start` (ms) on, for ever; yield after each second until when it is stored."""
+    while True:
+        end = min(round(clock() * 1000), start + CATCH_UP)
+        if end > start:
+            for arrival in arrivals(FLEET, start, end):
+                store([(arrival.device.device_id, arrival.columns)], caller)
+            start = end
+            yield end
+        if round(clock() * 1000) - start < FOLLOW_PERIOD * 1000:
+            sleep(FOLLOW_PERIOD)
