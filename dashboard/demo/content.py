@@ -90,7 +90,7 @@ def rules() -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def silences(end: datetime) -> list[dict[str, Any]]:
+def silences(end: datetime, silenced_device: str) -> list[dict[str, Any]]:
     """Return the silences of a data set that ends at this time: an active one, a planned one and a recurring one."""
     start = end.replace(minute=0, second=0, microsecond=0)
 
@@ -101,7 +101,7 @@ def silences(end: datetime) -> list[dict[str, Any]]:
     return [
         silence(
             "sensor", "the vibration sensor is replaced", start, start + timedelta(days=7),
-            device_ids=[SILENCED_DEVICE], metric_names=["vibration"],
+            device_ids=[silenced_device], metric_names=["vibration"],
         ),
         silence(
             "rebuild", "the alpine site is rebuilt", start + timedelta(days=2), start + timedelta(days=3),
@@ -113,6 +113,3 @@ def silences(end: datetime) -> list[dict[str, Any]]:
             weekly={"days": [0, 1, 2, 3, 4, 5, 6], "from": "01:00", "to": "03:00", "timezone": "Europe/Berlin"},
         ),
     ]  # fmt: skip
-
-
-SILENCED_DEVICE = FLEET.device(15).device_id

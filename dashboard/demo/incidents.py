@@ -6,44 +6,73 @@ import numpy as np
 
 from dashboard.demo.content import FLEET
 from telemetry_client.simulator.drivers import HOUR, MINUTE
-from telemetry_client.simulator.fleet import Column
+from telemetry_client.simulator.fleet import Column, Device
+
+SILENT_FOR = 3 * HOUR
+_STRENGTH = 0.9  # the rest of a value is as without the incident, so that it still varies
+_REACHABLE_FOR = 6 * HOUR  # before the end, of devices with incidents
 
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """A metric that is `size` higher from `began` ms before the end; the change takes `ramp` ms."""
+    """A metric that moves towards `target` in `ramp` ms, from `began` ms before the end of the history."""
 
     device_id: str
     metric: str
     began: int
     ramp: int
-    size: float
+    target: float
 
 
-INCIDENTS = (
-    Incident(FLEET.device(1).device_id, "room_temperature", 90 * MINUTE, 60 * MINUTE, 11.0),  # compressor has failed
-    Incident(FLEET.device(5).device_id, "vibration", 4 * HOUR, 3 * HOUR, 4.2),  # bearing
-    Incident(FLEET.device(15).device_id, "vibration", 26 * HOUR, 2 * HOUR, 5.0),  # its sensor is to be replaced
-    Incident(FLEET.device(14).device_id, "disk_usage", 9 * HOUR, 9 * HOUR, 16.0),  # a log grows
-    Incident(FLEET.device(20).device_id, "motor_temperature", 50 * MINUTE, 30 * MINUTE, 45.0),
-)
-SILENT_DEVICE = FLEET.device(7).device_id  # a gateway
-SILENT_FOR = 3 * HOUR
+@dataclass(frozen=True, slots=True)
+class Incidents:
+    """The incidents of a history that ends at `end` (ms).
+
+    silent_device    a gateway that sends nothing in the last hours
+    silenced_device  a pump whose alert is silenced
+    """
+
+    end: int
+    changes: tuple[Incident, ...]
+    silent_device: str
+    silenced_device: str
+
+    @classmethod
+    def until(cls, end: int) -> "Incidents":
+        """Return the incidents of devices that can send in the last hours."""
+        pumps, gateways = _find_reachable("pump", end), _find_reachable("gateway", end)
+        cold_store, server = _find_reachable("cold-store", end)[0], _find_reachable("server", end)[0]
+        changes = (
+            Incident(cold_store, "room_temperature", 90 * MINUTE, HOUR, -5.5),  # its compressor has failed
+            Incident(pumps[0], "vibration", 4 * HOUR, 3 * HOUR, 7.0),  # a bearing is worn
+            Incident(pumps[1], "vibration", 5 * HOUR, 2 * HOUR, 7.5),  # the sensor is to be replaced
+            Incident(server, "disk_usage", 9 * HOUR, 9 * HOUR, 93.0),  # a log grows
+            Incident(pumps[2], "motor_temperature", 50 * MINUTE, 30 * MINUTE, 95.0),
+        )
+        return cls(end, changes, gateways[0], pumps[1])
+
+    def apply(self, device_id: str, columns: list[Column]) -> list[Column]:
+        """Return the columns of a device as its incidents change them."""
+        if device_id == self.silent_device:
+            columns = [column.slice(0, self.end - SILENT_FOR) for column in columns]
+        for change in self.changes:
+            if change.device_id == device_id:
+                columns = [self._change(column, change) for column in columns]
+        return [column for column in columns if len(column)]
+
+    def _change(self, column: Column, change: Incident) -> Column:
+        if column.metric.name != change.metric:
+            return column
+        part = np.clip((column.true_times - (self.end - change.began)) / change.ramp, 0, 1) * _STRENGTH
+        values = column.values * (1 - part) + change.target * part
+        return Column(column.metric, column.times, np.round(values, column.metric.decimals), column.true_times)
 
 
-def apply_incidents(device_id: str, columns: list[Column], end: int) -> list[Column]:
-    """Return the columns of a device with its incidents at the end of the history (ms)."""
-    if device_id == SILENT_DEVICE:
-        columns = [column.slice(0, end - SILENT_FOR) for column in columns]
-    for incident in INCIDENTS:
-        if incident.device_id == device_id:
-            columns = [_change(column, incident, end) for column in columns]
-    return [column for column in columns if len(column)]
+def _find_reachable(type_name: str, end: int) -> list[str]:
+    """Return the devices of a type, first those that can send in the last hours."""
+    devices = [device for device in FLEET.devices if device.type.name == type_name]
 
+    def is_unreachable(device: Device) -> bool:
+        return any(device.schedule.unreachable(end - _REACHABLE_FOR, end + HOUR))
 
-def _change(column: Column, incident: Incident, end: int) -> Column:
-    if column.metric.name != incident.metric:
-        return column
-    part = np.clip((column.true_times - (end - incident.began)) / incident.ramp, 0, 1)
-    values = np.clip(column.values + incident.size * part, column.metric.low, column.metric.high)
-    return Column(column.metric, column.times, np.round(values, column.metric.decimals), column.true_times)
+    return [device.device_id for device in sorted(devices, key=is_unreachable)]

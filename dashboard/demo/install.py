@@ -15,6 +15,7 @@ from alerts.rules.as_code.apply import apply
 from dashboard.demo import content
 from dashboard.demo.content import FLEET, MARK, UNTIL
 from dashboard.demo.evaluation import evaluate
+from dashboard.demo.incidents import Incidents
 from dashboard.demo.points import store_history
 from metrics.audit.actor import acting_as
 from metrics.devices.group_membership import add_devices
@@ -58,7 +59,9 @@ def install(on_step: StepCallback, now: int | None = None) -> InstallResult:
         with transaction.atomic():
             _create_definitions()
             _create_devices(until)
-        _apply({"rules": content.rules(), "silences": content.silences(datetime.fromtimestamp(until / 1000, UTC))})
+        silenced = Incidents.until(until).silenced_device
+        silences = content.silences(datetime.fromtimestamp(until / 1000, UTC), silenced)
+        _apply({"rules": content.rules(), "silences": silences})
         on_step("Storing the history")
         points = store_history(until, CALLER)
         on_step("Evaluating the rules")

@@ -2,15 +2,16 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
 import numpy as np
 
 from dashboard.demo.content import FLEET, HISTORY
-from dashboard.demo.incidents import apply_incidents
+from dashboard.demo.incidents import Incidents
 from ingest.pipeline import accept
-from ingest.wire.batch import Batch, Group
+from ingest.wire.batch import Batch, Group, RequestRejected
 from rest.caller import Caller
 from telemetry_client.simulator.drivers import DAY, MINUTE
 from telemetry_client.simulator.events import arrivals
@@ -24,20 +25,21 @@ CATCH_UP = 10 * MINUTE  # stored at a time after a pause
 def store_history(end: int, caller: Caller) -> int:
     """Store the history that ends at `end` (ms); return the number of points. Storing it again changes nothing."""
     start = end - HISTORY // timedelta(milliseconds=1)
-    points = 0
+    incidents, points = Incidents.until(end), 0
     for device in FLEET.devices:
         until = min(_sent_until(device, end), end - NEWEST)
         for low in range(start, until, DAY):
-            points += store([(device.device_id, _columns(device, low, min(low + DAY, until), end))], caller)
+            points += store([(device.device_id, _columns(device, low, min(low + DAY, until), incidents))], caller)
     newest = [
-        (device.device_id, _columns(device, end - NEWEST, _sent_until(device, end), end)) for device in FLEET.devices
+        (device.device_id, _columns(device, end - NEWEST, _sent_until(device, end), incidents))
+        for device in FLEET.devices
     ]
     return points + store(newest, caller)
 
 
-def _columns(device: Device, start: int, end: int, history_end: int) -> list[Column]:
+def _columns(device: Device, start: int, end: int, incidents: Incidents) -> list[Column]:
     columns = device.columns(start, end) if start < end else []
-    return apply_incidents(device.device_id, columns, history_end)
+    return incidents.apply(device.device_id, columns)
 
 
 def _sent_until(device: Device, end: int) -> int:
@@ -46,7 +48,7 @@ def _sent_until(device: Device, end: int) -> int:
 
 
 def store(devices: list[tuple[str, list[Column]]], caller: Caller) -> int:
-    """Store points of some devices; return their number."""
+    """Store points of some devices; return their number. Points that a metric definition rejects are left out."""
     points = 0
     # Numbers are stored as one array, much faster than with texts and booleans among them.
     for is_number in (True, False):
@@ -56,7 +58,8 @@ def store(devices: list[tuple[str, list[Column]]], caller: Caller) -> int:
         ]
         chosen = [(device_id, columns) for device_id, columns in chosen if columns]
         if chosen:
-            points += accept(_batch(chosen, is_number), caller, keep_rejected=False).accepted
+            with suppress(RequestRejected):  # not one point is valid
+                points += accept(_batch(chosen, is_number), caller, keep_rejected=False).accepted
     return points
 
 
