@@ -11,8 +11,11 @@ DEVICE_COUNT = 30
 HISTORY = timedelta(days=7)
 INTERVAL = 60  # seconds
 GROUP_DESCRIPTION = "Group of the demo data set; `manage.py demo --remove` deletes it."
-MARK = "demo"  # key in the metadata of devices and metric definitions
-UNTIL = "demo_until"  # key in the metadata of devices: end of the history, ms since 1970
+# Keys in the metadata of devices; MARK also in that of metric definitions. The last two are those of the first device.
+MARK = "demo"
+UNTIL = "demo_until"  # end of the history, ms since 1970
+COMPLETE = "demo_complete"  # whether everything was created
+SENT_UNTIL = "demo_sent_until"  # until when the devices have sent, ms since 1970
 
 FLEET = Fleet(20, DEVICE_COUNT, INTERVAL, PREFIX, Rates(faults=0.6, outages=0.1, offline=0.25, clock_errors=0.1))
 

@@ -13,21 +13,18 @@ from alerts import alert_actions
 from alerts.models import Alert, Status
 from alerts.rules.as_code.apply import apply
 from dashboard.demo import content
-from dashboard.demo.content import FLEET, MARK, UNTIL
+from dashboard.demo.content import COMPLETE, FLEET, MARK, SENT_UNTIL, UNTIL
 from dashboard.demo.evaluation import evaluate
 from dashboard.demo.incidents import Incidents
 from dashboard.demo.points import store_history
 from metrics.audit.actor import acting_as
 from metrics.devices.group_membership import add_devices
-from metrics.models import DataType, Device, DeviceGroup, MetricDefinition, MetricType
+from metrics.models import Device, DeviceGroup, MetricDefinition
 from rest.caller import Caller
-from telemetry_client.simulator.device_types import DEVICE_TYPES, Metric, ValueKind
-from telemetry_client.simulator.fleet import Device as SimulatedDevice
+from telemetry_client.simulator.device_types import DEVICE_TYPES
+from telemetry_client.simulator.registration import definition_of, device_fields
 
 CALLER = Caller.internal("command:demo")
-COMPLETE = "complete"  # value of MARK once everything is created
-_INCOMPLETE = "incomplete"
-_DATA_TYPES = {ValueKind.BOOLEAN: DataType.BOOLEAN, ValueKind.TEXT: DataType.STRING}
 StepCallback = Callable[[str], None]
 
 
@@ -37,11 +34,16 @@ class DemoConflict(Exception):
 
 @dataclass(frozen=True, slots=True)
 class InstallResult:
-    """What was stored; `is_new` is false if there was nothing to do."""
+    """What was stored; `is_new` is false if there was nothing to do.
+
+    until       end of the history, ms
+    sent_until  until when the devices have sent, ms
+    """
 
     is_new: bool
     points: int
-    until: int  # end of the history, ms
+    until: int
+    sent_until: int
     is_evaluated: bool = True
 
 
@@ -52,8 +54,8 @@ def install(on_step: StepCallback, now: int | None = None) -> InstallResult:
     """
     first = Device.objects.filter(device_id=FLEET.device(0).device_id).first()
     until = int(first.metadata[UNTIL]) if first is not None and UNTIL in first.metadata else None
-    if first is not None and until is not None and first.metadata.get(MARK) == COMPLETE:
-        return InstallResult(False, 0, until)
+    if first is not None and until is not None and COMPLETE in first.metadata:
+        return InstallResult(False, 0, until, first.metadata.get(SENT_UNTIL, until))
     until = until or now or time.time_ns() // 1_000_000
     with acting_as(CALLER):
         with transaction.atomic():
@@ -68,34 +70,21 @@ def install(on_step: StepCallback, now: int | None = None) -> InstallResult:
         is_evaluated = evaluate()
         _handle_alerts()
         _mark_complete()
-    return InstallResult(True, points, until, is_evaluated)
+    return InstallResult(True, points, until, until, is_evaluated)
 
 
 def _create_definitions() -> None:
     metrics = {metric.name: metric for device_type in DEVICE_TYPES for metric in device_type.metrics}
     for metric in metrics.values():
         stored = MetricDefinition.objects.filter(name=metric.name).first()
-        data_type = _DATA_TYPES.get(metric.kind, DataType.NUMERIC)
+        fields = definition_of(metric)
         if stored is None:
-            definition = _definition(metric, data_type)
+            definition = MetricDefinition(**fields, metadata={MARK: True}, created_by=CALLER.name)
             definition.full_clean()
             definition.save()
-        elif stored.data_type != data_type:
-            raise DemoConflict(f"metric {metric.name} is defined as {stored.data_type}; the demo needs {data_type}")
-
-
-def _definition(metric: Metric, data_type: DataType) -> MetricDefinition:
-    return MetricDefinition(
-        name=metric.name,
-        description=metric.description,
-        data_type=data_type,
-        metric_type=MetricType.COUNTER if metric.kind is ValueKind.COUNTER else MetricType.GAUGE,
-        unit=metric.unit,
-        min_value=metric.low,
-        max_value=metric.high,
-        metadata={MARK: True},
-        created_by=CALLER.name,
-    )
+        elif stored.data_type != fields["data_type"]:
+            needed = fields["data_type"]
+            raise DemoConflict(f"metric {metric.name} is defined as {stored.data_type}; the demo needs {needed}")
 
 
 def _create_devices(until: int) -> None:
@@ -103,7 +92,9 @@ def _create_devices(until: int) -> None:
     for device in FLEET.devices:
         stored = Device.objects.filter(device_id=device.device_id).first()
         if stored is None:
-            stored = _device(device, until)
+            fields = device_fields(device)
+            metadata = fields.pop("metadata") | {MARK: True, UNTIL: until}
+            stored = Device(**fields, metadata=metadata)
             stored.full_clean()
             stored.save()
         elif MARK not in stored.metadata:
@@ -115,22 +106,6 @@ def _create_devices(until: int) -> None:
         if group.description != content.GROUP_DESCRIPTION:
             raise DemoConflict(f"device group {name} exists and is not of the demo; rename it first")
         add_devices(group, devices)
-
-
-def _device(device: SimulatedDevice, until: int) -> Device:
-    latitude, longitude = device.position
-    return Device(
-        device_id=device.device_id,
-        name=device.name,
-        expected_interval=content.INTERVAL,
-        device_type=device.type.name,
-        description="Simulated device of the demo data set",
-        location=f"{device.place.name}, {device.place.city}",
-        latitude=latitude,
-        longitude=longitude,
-        tags={"site": device.place.name, "line": f"line {1 + device.number % 3}"},
-        metadata=device.metadata | {MARK: _INCOMPLETE, UNTIL: until},
-    )
 
 
 def _apply(sections: dict[str, object]) -> None:
@@ -151,11 +126,11 @@ def _handle_alerts() -> None:
 
 def _mark_complete() -> None:
     first = Device.objects.get(device_id=FLEET.device(0).device_id)
-    first.metadata[MARK] = COMPLETE
+    first.metadata[COMPLETE] = True
     first.save()
 
 
 def save_progress(until: int) -> None:
     """Save until when (ms) the devices have sent, for the next run. Without an entry in the audit log."""
     first = Device.objects.get(device_id=FLEET.device(0).device_id)
-    Device.objects.filter(pk=first.pk).update(metadata=first.metadata | {UNTIL: until})
+    Device.objects.filter(pk=first.pk).update(metadata=first.metadata | {SENT_UNTIL: until})

@@ -83,16 +83,21 @@ def _batch(devices: list[tuple[str, list[Column]]], is_number: bool) -> Batch:
 
 def follow(
     start: int,
+    incidents: Incidents,
     caller: Caller,
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[int]:
-    """Store what the fleet sends from `start` (ms) on, for ever; yield after each second until when it is stored."""
+    """Store what the fleet sends from `start` (ms) on, for ever; yield after each second until when it is stored.
+
+    The incidents at the end of the history go on.
+    """
     while True:
         end = min(round(clock() * 1000), start + CATCH_UP)
         if end > start:
             for arrival in arrivals(FLEET, start, end):
-                store([(arrival.device.device_id, arrival.columns)], caller)
+                device_id = arrival.device.device_id
+                store([(device_id, incidents.apply(device_id, arrival.columns))], caller)
             start = end
             yield end
         if round(clock() * 1000) - start < FOLLOW_PERIOD * 1000:

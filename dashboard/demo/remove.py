@@ -21,6 +21,7 @@ class RemoveResult:
     devices: int
     rules: int
     alerts: int
+    definitions: int
     kept_definitions: list[str]
 
 
@@ -43,7 +44,8 @@ def remove() -> RemoveResult:
         for group in DeviceGroup.objects.filter(name__in=content.group_names()):
             if group.description == content.GROUP_DESCRIPTION:
                 group.delete()
-        return RemoveResult(len(devices), len(rules), alerts, _delete_definitions())
+        definitions, kept = _delete_definitions()
+        return RemoveResult(len(devices), len(rules), alerts, definitions, kept)
 
 
 def _delete_alerts(rules: list[Rule]) -> int:
@@ -56,11 +58,13 @@ def _delete_alerts(rules: list[Rule]) -> int:
     return count
 
 
-def _delete_definitions() -> list[str]:
-    kept = []
+def _delete_definitions() -> tuple[int, list[str]]:
+    """Return how many definitions were deleted, and the metrics of those that other devices use."""
+    deleted, kept = 0, []
     for definition in MetricDefinition.objects.filter(**{f"metadata__{MARK}": True}):
         if Series.objects.filter(metric_name=definition.name).exists():
             kept.append(definition.name)
         else:
             definition.delete()
-    return kept
+            deleted += 1
+    return deleted, kept

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from telemetry_client.simulator.drivers import MINUTE, SECOND
@@ -9,7 +10,9 @@ from telemetry_client.simulator.encoders import ENCODERS, encode_labels
 from telemetry_client.simulator.events import Arrival, arrivals
 from telemetry_client.simulator.fleet import Fleet
 from telemetry_client.simulator.progress import ProgressCallback, RunResult, SimulatorError, ignore_progress
+from telemetry_client.simulator.registration import register_fleet
 from telemetry_client.simulator.schedule import Rates
+from telemetry_client.simulator.site_connection import SiteConnection
 from telemetry_client.simulator.site_writer import SiteWriter
 from telemetry_client.simulator.writers import STANDARD_OUTPUT, FileWriter, Writer
 
@@ -25,6 +28,7 @@ def generate(
     file_format: str | None = None,
     site: str | None = None,
     key: str = "",
+    register: bool = False,
     seed: int = 1,
     devices: int = 10,
     start: float | None = None,
@@ -46,6 +50,7 @@ def generate(
 
     output, file_format  a file (- is standard output), as `json`, `jsonl` or `csv`; by default as its name ends
     site, key            or the URL of a site and an API key with scope ingest or admin
+    register             first define the metrics, groups and devices at the site; the key needs scope admin
     start                seconds since 1970; by default such that the run ends now or, with a speed, reaches the present
     duration             simulated seconds; by default a day, or with `count` as long as needed
     interval             seconds between the measurements of a device
@@ -61,6 +66,8 @@ def generate(
     writer: Writer
     if site is not None:
         writer = SiteWriter(site, key, result, connections, batch, sleep)
+        if register:
+            _register(fleet, SiteConnection(site, key, sleep))
     else:
         writer = FileWriter(output or STANDARD_OUTPUT, _find_format(output or "", file_format))
     with writer:
@@ -118,6 +125,11 @@ def _find_format(output: str, file_format: str | None) -> str:
         accepted = ", ".join(ENCODERS)
         raise SimulatorError(f"format must be one of {accepted}, or the end of the file name, such as points.csv.gz")
     return chosen
+
+
+def _register(fleet: Fleet, connection: SiteConnection) -> None:
+    with closing(connection):
+        register_fleet(fleet, connection)
 
 
 def _write_labels(fleet: Fleet, start: int, end: int, path: str) -> int:

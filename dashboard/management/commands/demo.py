@@ -9,6 +9,7 @@ from django.db import OperationalError
 
 from alerts.models import OPEN_STATUSES, Alert
 from dashboard.demo import content
+from dashboard.demo.incidents import Incidents
 from dashboard.demo.install import CALLER, DemoConflict, InstallResult, install, save_progress
 from dashboard.demo.points import follow
 from dashboard.demo.remove import remove
@@ -39,7 +40,7 @@ class Command(BaseCommand):
                 return
             result = self._install()
             if options["follow"]:
-                self._follow(result.until)
+                self._follow(result)
         except DemoConflict as error:
             raise CommandError(f"nothing was changed: {error}") from None
         except (*EXPECTED_ERRORS, OperationalError) as error:
@@ -68,18 +69,20 @@ class Command(BaseCommand):
         self.stdout.write("`manage.py demo --follow` keeps the devices sending, `manage.py demo --remove` deletes all.")
         return result
 
-    def _follow(self, until: int) -> None:
-        self.stdout.write(f"The devices send from {datetime.fromtimestamp(until / 1000, UTC):%Y-%m-%d %H:%M} UTC on.")
+    def _follow(self, result: InstallResult) -> None:
+        self.stdout.write(
+            f"The devices send from {datetime.fromtimestamp(result.sent_until / 1000, UTC):%Y-%m-%d %H:%M} UTC on."
+        )
         self.stdout.write("Ctrl-C stops them.")
         try:
-            for sent_until in follow(until, CALLER):
+            for sent_until in follow(result.sent_until, Incidents.until(result.until), CALLER):
                 save_progress(sent_until)
         except KeyboardInterrupt:
             self.stdout.write("The devices are stopped.")
 
     def _remove(self) -> None:
         result = remove()
-        if not (result.devices or result.rules or result.alerts):
+        if not (result.devices or result.rules or result.alerts or result.definitions):
             self.stdout.write("There is no demo data set; nothing was changed.")
             return
         self.stdout.write(

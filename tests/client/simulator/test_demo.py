@@ -10,6 +10,7 @@ from django.core.management import CommandError, call_command
 
 from alerts.models import Alert, Rule, RuleKind, Silence
 from dashboard.demo import content, install
+from dashboard.demo.incidents import Incidents
 from dashboard.demo.points import follow
 from metrics.models import AuditEntry, Device, DeviceGroup, MetricDefinition
 from tests.conftest import ApiClient, point
@@ -107,7 +108,7 @@ def test_devices_of_the_demo_go_on_sending(site: None, short_history: None) -> N
     start = install.install(print, round(NOW.timestamp() * 1000) - 300_000).until
     times = iter([start / 1000 + 90.0, start / 1000 + 90.0, start / 1000 + 240.0])
     waits: list[float] = []
-    sent = follow(start, install.CALLER, lambda: next(times), waits.append)
+    sent = follow(start, Incidents.until(start), install.CALLER, lambda: next(times), waits.append)
     assert next(sent) == start + 90_000
     assert next(sent) == start + 240_000
     assert waits == [1.0]
@@ -115,7 +116,7 @@ def test_devices_of_the_demo_go_on_sending(site: None, short_history: None) -> N
     stored = read_stored_values("demo-weather-station-004", "air_pressure", begin, begin + timedelta(minutes=5))
     assert len(stored.times) == 4
     install.save_progress(start + 240_000)
-    assert install.install(print).until == start + 240_000
+    assert install.install(print).sent_until == start + 240_000
 
 
 @pytest.mark.parametrize(

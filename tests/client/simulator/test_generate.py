@@ -186,6 +186,27 @@ def test_site_stores_every_point_of_a_run(admin: ApiClient) -> None:
     assert latest["value"] in ("automatic", "manual", "standby")
 
 
+@pytest.mark.slow
+def test_registered_fleet_has_definitions_groups_and_positions(admin: ApiClient) -> None:
+    options: dict[str, Any] = {"devices": 6, "start": recent_start(), "duration": 600, "register": True}
+    assert generate(**site_of(admin), **options).rejected == 0
+    device = admin.get("devices/sim-cold-store-002").json
+    simulated = Fleet(1, 6).device(1)
+    assert (device["name"], device["device_type"], device["groups"]) == (simulated.name, "cold-store", ["south plant"])
+    assert (device["latitude"], device["longitude"]) == simulated.position
+    assert device["metadata"] == simulated.metadata
+    definition = admin.get("metrics/energy_kwh").json
+    assert (definition["metric_type"], definition["unit"]) == ("counter", "kWh")
+    admin.call("PATCH", "devices/sim-cold-store-002", {"name": "renamed"})
+    assert generate(**site_of(admin), **options).rejected == 0
+    assert admin.get("devices/sim-cold-store-002").json["name"] == "renamed"
+
+
+def test_registration_with_an_ingest_key_ends_the_run(gateway: ApiClient) -> None:
+    with pytest.raises(SimulatorError, match=r"does not accept the key: .*\(403\)"):
+        generate(**site_of(gateway), register=True, start=recent_start(), duration=600)
+
+
 def test_rejected_points_are_counted_with_the_first_reason(admin: ApiClient) -> None:
     admin.post("metrics", {"name": "flow", "data_type": "boolean"})
     result = generate(**site_of(admin), types=("pump",), devices=1, start=recent_start(), duration=600)
@@ -214,6 +235,7 @@ class FaultySite:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
+                assert self.headers["Content-Encoding"] == "gzip"
                 body = json.loads(gzip.decompress(self.rfile.read(int(self.headers["Content-Length"]))))
                 status, headers, answer = pending.pop(0) if pending else (200, {}, b'{"failed_count": 0}')
                 if status == 200:
