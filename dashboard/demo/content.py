@@ -1,4 +1,4 @@
-"""What the demo data set consists of. Everything has a name or an ID that begins with PREFIX or TITLE."""
+"""Content of the demo data set. Every name or ID begins with PREFIX or TITLE, except those of metrics."""
 
 from datetime import datetime, timedelta
 from typing import Any

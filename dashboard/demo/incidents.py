@@ -1,4 +1,4 @@
-"""What is wrong with the demo fleet at the end of its history, so that there are open alerts."""
+"""Incidents of the demo fleet at the end of its history, so that alerts are open."""
 
 from dataclasses import dataclass
 

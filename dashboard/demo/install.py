@@ -34,7 +34,7 @@ class DemoConflict(Exception):
 
 @dataclass(frozen=True, slots=True)
 class InstallResult:
-    """What was stored; `is_new` is false if there was nothing to do.
+    """Result of an installation; `is_new` is false if the data set existed.
 
     until       end of the history, ms
     sent_until  until when the devices have sent, ms

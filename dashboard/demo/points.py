@@ -88,9 +88,9 @@ def follow(
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[int]:
-    """Store what the fleet sends from `start` (ms) on, for ever; yield after each second until when it is stored.
+    """Store the points that the fleet sends from `start` (ms) on, without end; yield the time of the last ones (ms).
 
-    The incidents at the end of the history go on.
+    The incidents at the end of the history continue.
     """
     while True:
         end = min(round(clock() * 1000), start + CATCH_UP)

@@ -1,4 +1,4 @@
-"""The types of devices: their metrics, and what drives the values."""
+"""The types of devices and their metrics."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

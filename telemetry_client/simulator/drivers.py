@@ -1,4 +1,4 @@
-"""Drivers: what several metrics of a device have in common, such as load, time of day and a running motor.
+"""Drivers: causes that several metrics of a device share, such as load, time of day and a running motor.
 
 Each is a function of the true time (ms since 1970) alone, so any range can be computed without the one before.
 """

@@ -30,11 +30,11 @@ class Arrival:
 
 
 def arrivals(fleet: Fleet, start: int, end: int, send_every: int = 0) -> Iterator[Arrival]:
-    """Yield what arrives from `start` to before `end` (ms), in order of arrival.
+    """Yield the arrivals from `start` to before `end` (ms), in order.
 
     A device sends every `send_every` ms, a multiple of its interval, by default every interval. The first arrivals of a
     range may hold points that were measured before it; those that are still kept at its end are not yielded, but begin
-    the next range. So consecutive ranges yield together what one long range does.
+    the next range. So consecutive ranges yield the same arrivals as one long range.
     """
     period = send_every or fleet.interval_ms
     if period % fleet.interval_ms:
@@ -90,7 +90,7 @@ class _DeviceWindow:
         return unreachable
 
     def arrival(self, position: int, at: int) -> Arrival | None:
-        """Return what arrives in a slot; None if the device cannot send or measured nothing."""
+        """Return the arrival of a slot; None if the device cannot send or measured nothing."""
         if self._unreachable[position + 1]:
             return None
         end = int(self._slots[position] + 1) * self._period

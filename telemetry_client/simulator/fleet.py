@@ -30,7 +30,7 @@ Values = NDArray[Any]  # float64, bool, or object (texts)
 
 @dataclass(slots=True)
 class Column:
-    """Points of one metric: times by the clock of the device, and what it measured. `true_times` ascend."""
+    """Points of one metric: times by the clock of the device, and values. `true_times` ascend."""
 
     metric: Metric
     times: Ints
@@ -48,7 +48,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What is wrong from `start` to before `end`, by the clock of the device. Without a metric: the whole device."""
+    """A disturbance from `start` to before `end` (ms by the clock of the device); without a metric, of the device."""
 
     device_id: str
     metric_name: str | None

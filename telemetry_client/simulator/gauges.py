@@ -16,7 +16,7 @@ class Gauge:
         self._slow_key, self._white_key = derive_key(key, "slow"), derive_key(key, "white")
         self._fault_key = derive_key(key, "fault")
         self._base = metric.base * (1 + metric.spread * (2 * uniform_at(key, 0) - 1))
-        # How far values usually are from their mean; what faults are measured in.
+        # How far values usually are from their mean: the unit of the size of faults.
         self._deviation = metric.slow + metric.white + 0.35 * sum(map(abs, metric.weights.values()))
 
     def measure(self, times: Ints, drivers: Drivers) -> Floats:
@@ -32,7 +32,7 @@ class Gauge:
         return values
 
     def disturb(self, values: Floats, times: Ints, fault: Fault) -> Floats:
-        """Return what the sensor shows during a fault that adds to its values."""
+        """Return the values of a sensor during a fault that adds to them."""
         strength = fault.sign * self._deviation
         if fault.kind is Disturbance.NOISE:
             return values + (2 + 2 * fault.size) * self._deviation * normal(self._fault_key, times)

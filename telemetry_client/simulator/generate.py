@@ -17,6 +17,8 @@ from telemetry_client.simulator.site_writer import SiteWriter
 from telemetry_client.simulator.writers import STANDARD_OUTPUT, FileWriter, Writer
 
 DEFAULT_DURATION = 86_400.0  # seconds
+COUNT_MARGIN = 1.1  # of the time that a number of points needs, since outages leave some out
+LONGEST_COUNT_RUN = 20
 SEND_PERIOD = 10 * MINUTE  # of devices in a run without a speed: fewer, larger batches
 FLUSH_INTERVAL = 0.2  # seconds that points wait for others in a run with a speed
 PROGRESS_INTERVAL = 0.2  # seconds
@@ -46,7 +48,7 @@ def generate(
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,
 ) -> RunResult:
-    """Generate what a fleet sends, and return the counts. Raises SimulatorError with a message for the user.
+    """Generate the points that a fleet sends, and return the counts. Raises SimulatorError with a message for the user.
 
     output, file_format  a file (- is standard output), as `json`, `jsonl` or `csv`; by default as its name ends
     site, key            or the URL of a site and an API key with scope ingest or admin
@@ -105,9 +107,12 @@ def _find_range(
         raise SimulatorError("speed must be over 0, at most 1000000: simulated seconds per second")
     if count is not None and count < 1:
         raise SimulatorError("count must be at least 1 point")
+    length = duration
     if duration is None:
-        # Twice as long as the points need, since outages leave some out; the run ends with the last one.
-        duration = DEFAULT_DURATION if count is None else 2 * 86_400 * count / fleet.points_per_day + 2 * fleet.interval
+        duration = DEFAULT_DURATION
+        if count is not None:
+            duration = COUNT_MARGIN * 86_400 * count / fleet.points_per_day + 2 * fleet.interval
+            length = LONGEST_COUNT_RUN * duration  # it ends with the last point
     if not 0 < duration <= 100 * 366 * 86_400:
         raise SimulatorError("duration must be over 0 seconds, at most 100 years")
     if start is None:
@@ -115,7 +120,7 @@ def _find_range(
     if not 0 <= start <= 4e9:
         raise SimulatorError("start must be 0 to 4000000000 seconds since 1970")
     first = round(start * SECOND)
-    return first, first + max(round(duration * SECOND), 1)
+    return first, first + max(round((length or duration) * SECOND), 1)
 
 
 def _find_format(output: str, file_format: str | None) -> str:
@@ -161,7 +166,7 @@ class _Run:
         self._shown_at = self._flushed_at = float("-inf")
 
     def write_all(self, fleet: Fleet, first: int, last: int, count: int | None) -> None:
-        """Write what arrives from `first` to before `last` (ms), at most `count` points."""
+        """Write the arrivals from `first` to before `last` (ms), at most `count` points."""
         began = self._clock()
         send_every = fleet.interval_ms
         if self._speed is None:

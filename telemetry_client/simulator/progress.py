@@ -1,4 +1,4 @@
-"""What a run of the simulator has done so far, and how it fails."""
+"""Counts of a run of the simulator, and its error."""
 
 import time
 from collections.abc import Callable

@@ -12,7 +12,7 @@ _EXISTS = (400, 409)  # statuses for a name that is taken
 
 
 def register_fleet(fleet: Fleet, connection: SiteConnection) -> int:
-    """Create what does not exist yet; return the number of new objects. Existing ones are left as they are.
+    """Create the objects that do not exist yet; return the number of new objects. Existing ones are left as they are.
 
     The key needs scope admin. Raises SimulatorError.
     """

@@ -1,4 +1,4 @@
-"""What goes wrong with a device and when: faults, outages, lost connections, restarts and the error of its clock.
+"""The disturbances of a device: faults, outages, lost connections, restarts and the error of its clock.
 
 Time is divided into blocks. Whether and when something happens in a block follows from the number of the block, and
 ends in it, so the schedule of any range is found without the one before.
@@ -149,7 +149,7 @@ class Schedule:
         return (offset + since * self._drift).astype(np.int64)
 
     def read_clock(self, time: int) -> int:
-        """Return what the clock of the device shows at a true time."""
+        """Return the time that the clock of the device shows at a true time."""
         return time + int(self.clock_errors(np.array([time], np.int64))[0])
 
 

@@ -18,7 +18,7 @@ _BUFFER = 1 << 20  # bytes
 
 
 class Writer(Protocol):
-    """Where arrivals go. Entered once; leaving it without an error waits until everything is written."""
+    """A destination of arrivals. Entered once; leaving it without an error waits until everything is written."""
 
     def __enter__(self) -> "Writer": ...
 
@@ -31,7 +31,7 @@ class Writer(Protocol):
         ...
 
     def flush(self) -> None:
-        """Pass on what is gathered, since the next arrival is some time away."""
+        """Pass on gathered points, since the next arrival is some time away."""
         ...
 
 

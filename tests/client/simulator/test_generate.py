@@ -48,6 +48,19 @@ def test_document_format_is_an_array_of_events(tmp_path: Path) -> None:
     assert START - 86_400 < events[0]["timestamp"] < START + 86_400
 
 
+def test_run_with_a_number_of_points_ends_shortly_before_the_present(tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    generate(output=str(file), count=50_000, clock=lambda: START)
+    times = [event["timestamp"] for event in json.loads(file.read_text())]
+    assert len(times) == 50_000
+    assert START - 0.15 * (max(times) - min(times)) < max(times) <= START
+
+
+def test_frequent_outages_do_not_reduce_the_number_of_points(tmp_path: Path) -> None:
+    rates = Rates(outages=40, offline=0)
+    assert generate(output=str(tmp_path / "a.csv"), count=50_000, start=START, rates=rates).points == 50_000
+
+
 def test_all_formats_have_the_same_points(tmp_path: Path) -> None:
     for name in ("points.json", "points.jsonl", "points.csv"):
         generate(output=str(tmp_path / name), devices=5, start=START, duration=HOUR)
