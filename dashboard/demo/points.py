@@ -95,9 +95,11 @@ def follow(
     while True:
         end = min(round(clock() * 1000), start + CATCH_UP)
         if end > start:
+            devices: dict[str, list[Column]] = {}
             for arrival in arrivals(FLEET, start, end):
                 device_id = arrival.device.device_id
-                store([(device_id, incidents.apply(device_id, arrival.columns))], caller)
+                devices.setdefault(device_id, []).extend(incidents.apply(device_id, arrival.columns))
+            store(list(devices.items()), caller)
             start = end
             yield end
         if round(clock() * 1000) - start < FOLLOW_PERIOD * 1000:
