@@ -7,9 +7,27 @@ import click
 
 from telemetry_client.cli.alerts import ALERT_COLUMNS
 from telemetry_client.cli.options import open_site, site_command, wants_json
-from telemetry_client.cli.output import details, emit, line, local_time, render, table, time_of, write
+from telemetry_client.cli.output import Column, details, emit, line, local_time, render, table, time_of, write
 
 SHOWN_VALUES = 3
+
+
+def _values(row: Mapping[str, Any]) -> str:
+    return ", ".join(f"{v['metric_name']} {v['value']} {v['unit']}".strip() for v in row["values"][:SHOWN_VALUES])
+
+
+DEVICE_COLUMNS: list[Column] = [
+    ("DEVICE", "device_id"),
+    ("STATUS", "status"),
+    ("LAST SEEN", time_of("last_seen")),
+    ("VALUES", _values),
+]
+PATTERN_COLUMNS: list[Column] = [
+    ("KIND", "kind"),
+    ("CONFIDENCE", "confidence"),
+    ("SUPPORT", "support"),
+    ("DESCRIPTION", "description"),
+]
 
 
 @click.command()
@@ -36,13 +54,7 @@ def dashboard() -> None:
     line(f"{answer['status']}: {answer['summary']}; {_states(answer['devices'])}")
     line(f"{answer['points_per_second']} points/s")
     if answer["recent"]:
-        columns = [
-            ("DEVICE", "device_id"),
-            ("STATUS", "status"),
-            ("LAST SEEN", time_of("last_seen")),
-            ("VALUES", _values),
-        ]
-        write("\n" + render(columns, answer["recent"]))
+        write("\n" + render(DEVICE_COLUMNS, answer["recent"]))
     if answer["alerts"]:
         write("\n" + render(ALERT_COLUMNS, answer["alerts"]))
 
@@ -52,13 +64,8 @@ def dashboard() -> None:
 @site_command
 def patterns(limit: int) -> None:
     """List patterns of alerts, the highest confidence first."""
-    columns = [("KIND", "kind"), ("CONFIDENCE", "confidence"), ("SUPPORT", "support"), ("DESCRIPTION", "description")]
-    table(open_site().get("/patterns", limit=limit), columns, "no patterns were found")
+    table(open_site().get("/patterns", limit=limit), PATTERN_COLUMNS, "no patterns were found")
 
 
 def _states(devices: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in devices.items())
-
-
-def _values(row: Mapping[str, Any]) -> str:
-    return ", ".join(f"{v['metric_name']} {v['value']} {v['unit']}".strip() for v in row["values"][:SHOWN_VALUES])
