@@ -35,7 +35,7 @@ def describe_alert(data: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **data,
         "severity": data.get("level", ""),
-        "description": data.get("description") or data.get("message", ""),
+        "description": data.get("message") or data.get("description", ""),
         "source": data.get("device_id", ""),
         "timestamp": data.get("triggered_at"),
     }

@@ -97,12 +97,13 @@ class RealtimeTelemetryServer:
         from websockets.sync.client import connect
 
         site = self.processor.site
-        try:
-            upstream = connect(f"{site.websocket_url}/ws/live", additional_headers=site.headers, max_size=None)
-        except (WebSocketException, OSError):
-            client.close(1011, "the site cannot be reached")
-            return
-        with upstream:
+        with contextlib.ExitStack() as stack:
+            try:
+                connection = connect(f"{site.websocket_url}/ws/live", additional_headers=site.headers, max_size=None)
+                upstream = stack.enter_context(connection)
+            except (WebSocketException, OSError):
+                client.close(1011, "the site cannot be reached")
+                return
             forward = threading.Thread(target=_forward, args=(upstream, client), daemon=True)
             forward.start()
             _forward(client, upstream)

@@ -145,10 +145,9 @@ class Site:
     def _call(
         self, method: str, address: str, data: bytes | None, headers: Mapping[str, str], preload: bool
     ) -> urllib3.BaseHTTPResponse:
-        retries = urllib3.Retry(total=1, connect=0, read=0, status=0, other=0, redirect=0, raise_on_redirect=False)
         try:
             return self._pool.request(
-                method, address, body=data, headers=headers, redirect=False, retries=retries, preload_content=preload
+                method, address, body=data, headers=headers, redirect=False, retries=False, preload_content=preload
             )
         except (urllib3.exceptions.HTTPError, OSError, UnicodeError) as error:
             raise Unreachable(f"{self.url} cannot be reached: {reason(error)}") from None
@@ -209,13 +208,12 @@ def _retry_after(response: urllib3.BaseHTTPResponse) -> float | None:
 
 def reason(error: BaseException) -> str:
     """Return why a connection failed, in a few words."""
-    if isinstance(error, urllib3.exceptions.MaxRetryError) and error.reason is not None:
-        error = error.reason
     if isinstance(error, urllib3.exceptions.NameResolutionError):
         return "the host name is unknown"
     if isinstance(error, urllib3.exceptions.SSLError):
         return f"TLS failed: {' '.join(str(error).split())}"
-    if isinstance(error, urllib3.exceptions.ConnectTimeoutError | urllib3.exceptions.ReadTimeoutError | TimeoutError):
+    timeouts = (urllib3.exceptions.ConnectTimeoutError, urllib3.exceptions.ReadTimeoutError, TimeoutError)
+    if isinstance(error, timeouts) and not isinstance(error, urllib3.exceptions.NewConnectionError):
         return "no response in time"
     for cause in (error, error.__cause__, error.__context__, *getattr(error, "args", ())):
         if isinstance(cause, OSError) and cause.strerror:

@@ -5,6 +5,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus, WebSocketException
@@ -34,10 +35,12 @@ class LiveStream:
         self._channels = list(channels)
         self._series = series
         self._socket: ClientConnection | None = None
+        self._resources = ExitStack()  # closes the connection
         self._closed = threading.Event()
         self._positions: dict[str, str] = {}
         self._newest: dict[tuple[str, str], tuple[str, Any]] = {}
         self._pause = FIRST_PAUSE
+        self._refused = False  # an error frame said when to connect again
         self._connect_at = 0.0
         self._last_frame_at = 0.0
         self.was_open = False
@@ -80,15 +83,18 @@ class LiveStream:
         if wait > 0 and (self._closed.wait(max(0.0, min(wait, patience))) or wait > patience):
             return False
         try:
-            self._socket = connect(
-                f"{self._site.websocket_url}/ws/live",
-                additional_headers=self._site.headers,
-                open_timeout=min(self._site.timeout, OPEN_TIMEOUT),
-                max_size=MAX_FRAME,
-                close_timeout=1,
+            self._socket = self._resources.enter_context(
+                connect(
+                    f"{self._site.websocket_url}/ws/live",
+                    additional_headers=self._site.headers,
+                    open_timeout=min(self._site.timeout, OPEN_TIMEOUT),
+                    max_size=MAX_FRAME,
+                    close_timeout=1,
+                )
             )
-            for message in self._subscriptions():
-                self._socket.send(json.dumps(message))
+            with suppress(ConnectionClosed):  # an error frame that says why can still be received
+                for message in self._subscriptions():
+                    self._socket.send(json.dumps(message))
         except (WebSocketException, OSError) as error:
             failure = _connect_error(self._site.url, error)
             if not self.was_open or not isinstance(failure, Unreachable):
@@ -121,6 +127,8 @@ class LiveStream:
             return None
         except (ConnectionClosed, OSError):
             self._disconnect()
+            if not self.was_open and not self._closed.is_set() and not self._refused:
+                raise Unreachable(f"{self._site.url} closes live streams at once") from None
             return None
         self._last_frame_at = time.monotonic()
         return text
@@ -158,6 +166,7 @@ class LiveStream:
         if code is None or not frame.get("retry", True):
             self.close()
             raise refusal(AUTHENTICATION_CODES.get(code or 0, code or 400), frame)
+        self._refused = True
         self._disconnect()
         if frame.get("retry_after_ms"):
             self._connect_at = time.monotonic() + frame["retry_after_ms"] / 1000
@@ -166,7 +175,7 @@ class LiveStream:
         socket, self._socket = self._socket, None
         if socket is not None:
             self.interruptions += not self._closed.is_set()
-            socket.close()
+            self._resources.close()
         self._connect_at = time.monotonic() + self._pause * random.uniform(0.5, 1)  # noqa: S311
         self._pause = min(2 * self._pause, MAX_PAUSE)
 
