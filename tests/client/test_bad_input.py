@@ -193,7 +193,7 @@ def test_key_of_a_profile_is_not_sent_to_another_url(tmp_path: Path) -> None:
 # --- the REST client ----------------------------------------------------------------------------------
 
 
-def test_busy_site_is_asked_again_after_the_time_it_names() -> None:
+def test_request_is_repeated_after_the_time_that_a_busy_site_names() -> None:
     pauses: list[float] = []
     busy = (429, {"Retry-After": "7", **JSON}, b"{}")
     with server(busy, busy, (200, JSON, b'{"devices": []}')) as (url, received):
@@ -201,7 +201,7 @@ def test_busy_site_is_asked_again_after_the_time_it_names() -> None:
     assert pauses == [7.0, 7.0] and len(received) == 3
 
 
-def test_busy_site_is_not_awaited_longer_than_the_patience() -> None:
+def test_busy_site_raises_once_the_patience_is_exceeded() -> None:
     busy = (503, {"Retry-After": "40", "Content-Type": "application/problem+json"}, b'{"detail": "restarting"}')
     pauses: list[float] = []
     with server(busy) as (url, received), pytest.raises(Refused, match=r"\(503\): restarting"):

@@ -1,0 +1,88 @@
+"""Commands and the library go on after the web process was killed: no value and no alert is lost."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.db import connection
+
+from telemetry_client import TelemetryConfig, TelemetryProcessor
+from tests.client.conftest import Shell, site_of, variables_of
+from tests.conftest import ApiClient, point
+from tests.forked_process import ForkedProcess
+from tests.telemetry_site.site_process import free_port, wait_until
+from tests.web_process import serve
+
+pytestmark = pytest.mark.slow
+
+
+@contextlib.contextmanager
+def web_process(caller: ApiClient) -> Iterator[None]:
+    """Run a web process on the port of the caller, and kill it at the end."""
+    parameters = connection.settings_dict
+    names = ("NAME", "USER", "PASSWORD", "HOST", "PORT")
+    database = {name: str(parameters[name]) for name in names if parameters[name]}
+    running = ForkedProcess(database, serve, caller.port)
+    try:
+        wait_until(lambda: _is_up(caller), 30, "the web process responds")
+        yield
+    finally:
+        running.kill()
+
+
+def _is_up(caller: ApiClient) -> bool:
+    try:
+        return caller.get("/health").status == 200
+    except OSError:
+        return False
+
+
+def send(caller: ApiClient, value: float) -> None:
+    assert caller.post("devices/pump/telemetry", point("speed", value)).status == 200
+
+
+def test_tail_shows_every_value_although_the_web_process_is_killed(tmp_path: Path, admin: ApiClient) -> None:
+    there = ApiClient(free_port(), admin.headers)
+    shell = Shell(tmp_path, variables_of(there))
+    with contextlib.ExitStack() as stack:
+        with web_process(there):
+            send(admin, 1.0)
+            tail = stack.enter_context(shell.background("telemetry tail --device pump --every 100 --json"))
+            tail.wait_for('"value": 1.0')
+        for value in (2.0, 3.0, 4.0):
+            send(admin, value)
+        with web_process(there):
+            tail.wait_for('"value": 4.0', 30)
+            send(admin, 5.0)
+            tail.wait_for('"value": 5.0')
+            assert tail.stop() == 130
+    assert [json.loads(text)["value"] for text in filter(None, tail.lines)] == [1.0, 2.0, 3.0, 4.0, 5.0]
+
+
+def test_processor_stores_every_event_although_the_web_process_is_killed(admin: ApiClient) -> None:
+    there = ApiClient(free_port(), admin.headers)
+    config = TelemetryConfig(processing_interval=0.05)
+    processor = TelemetryProcessor(config, site_of(there))
+    event = {"source": "pump", "type": "speed", "status": "OK"}
+    with web_process(there):
+        processor.start()
+        processor.ingest_data({**event, "value": 1.0})
+        wait_until(lambda: processor.get_dashboard_data()["client"]["sent_events"] == 1, 10, "an event is sent")
+    for value in (2.0, 3.0, 4.0):
+        processor.ingest_data({**event, "value": value})
+    with web_process(there):
+        wait_until(lambda: processor.get_dashboard_data()["client"]["waiting_events"] == 0, 40, "the others are sent")
+        processor.stop()
+    points = admin.get("devices/pump/metrics/speed/range?time_range=1h").json["data_points"]
+    assert [stored["value"] for stored in points] == [1.0, 2.0, 3.0, 4.0]
+
+
+def test_stop_returns_within_its_time_when_the_site_is_down(admin: ApiClient, caplog: pytest.LogCaptureFixture) -> None:
+    processor = TelemetryProcessor(TelemetryConfig(), site_of(ApiClient(free_port(), admin.headers)))
+    processor.start()
+    processor.ingest_data({"source": "pump", "type": "speed", "value": 1.0})
+    processor._sender.stop(0.5)
+    processor.stop()
+    assert "1 events were not sent" in caplog.text
