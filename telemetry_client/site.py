@@ -1,6 +1,7 @@
 """A small client of the site's REST API: credentials, timeouts, Retry-After, and one error per kind of failure."""
 
 import json
+import ssl
 import time
 import urllib.request
 import uuid
@@ -20,6 +21,7 @@ PATIENCE = 60.0  # seconds to wait in all where the site asks for a later reques
 PAGE_SIZE = 500
 BUSY = (429, 503)
 MAX_CONNECTIONS = 8
+MAX_RESPONSE = 256 << 20  # bytes of JSON
 
 
 def segment(name: str) -> str:
@@ -84,7 +86,7 @@ class Site:
     def request(self, method: str, path: str, body: Any = None, parameters: Mapping[str, Any] | None = None) -> Any:
         """Send a request and return the JSON of its response. Raises ClientError."""
         response = self._send(method, path, body, parameters or {})
-        return _json(response, self._address(path, {}))
+        return _json(response, self._address(path, {}), self._read(response))
 
     def pages(self, path: str, rows: str, limit: int | None = None, **parameters: Any) -> Iterator[dict[str, Any]]:
         """Yield the rows of a list, page by page; `rows` is the field that has them."""
@@ -103,7 +105,7 @@ class Site:
 
     def download(self, path: str, **parameters: Any) -> Iterator[bytes]:
         """Yield the parts of a file. Raises Unreachable if it breaks off."""
-        response = self._send("GET", path, None, parameters, preload=False)
+        response = self._send("GET", path, None, parameters)
         try:
             if response.headers.get("Content-Type", "").startswith("text/html"):
                 raise _not_the_site(self._address(path, {}), response)
@@ -113,10 +115,8 @@ class Site:
         finally:
             response.close()
 
-    def _send(
-        self, method: str, path: str, body: Any, parameters: Mapping[str, Any], preload: bool = True
-    ) -> urllib3.BaseHTTPResponse:
-        """Send a request, again where the site is busy and says when. Raises ClientError."""
+    def _send(self, method: str, path: str, body: Any, parameters: Mapping[str, Any]) -> urllib3.BaseHTTPResponse:
+        """Send a request, again when a busy site asks for that; the body is not read yet. Raises ClientError."""
         address = self._address(path, parameters)
         headers = self.headers
         data = None
@@ -127,30 +127,47 @@ class Site:
             headers["Idempotency-Key"] = str(uuid.uuid4())  # a repeated request must not create a second object
         left = self.patience
         while True:
-            response = self._call(method, address, data, headers, preload)
+            response = self._call(method, address, data, headers)
             pause = _retry_after(response)
             if response.status not in BUSY or pause is None or pause > left:
                 break
-            response.drain_conn()
+            self._read(response)
             self._sleep(pause)
             left -= max(pause, 0.1)
         if 300 <= response.status < 400:
+            response.close()
             target = response.headers.get("Location", "another address")
             raise NotTheSite(f"{self.url} redirects to {target}: log in with the URL of the site itself")
         if response.status >= 400:
-            problem = _json(response, address, response.read() if not preload else None)
+            problem = _json(response, address, self._read(response))
             raise refusal(response.status, problem if isinstance(problem, dict) else {})
         return response
 
     def _call(
-        self, method: str, address: str, data: bytes | None, headers: Mapping[str, str], preload: bool
+        self, method: str, address: str, data: bytes | None, headers: Mapping[str, str]
     ) -> urllib3.BaseHTTPResponse:
         try:
             return self._pool.request(
-                method, address, body=data, headers=headers, redirect=False, retries=False, preload_content=preload
+                method, address, body=data, headers=headers, redirect=False, retries=False, preload_content=False
             )
         except (urllib3.exceptions.HTTPError, OSError, UnicodeError) as error:
             raise Unreachable(f"{self.url} cannot be reached: {reason(error)}") from None
+
+    def _read(self, response: urllib3.BaseHTTPResponse) -> bytes:
+        """Return the body of a response. Raises Unreachable if it is cut off, too slow or too large."""
+        deadline, parts, size = time.monotonic() + self.timeout, [], 0
+        try:
+            while part := response.read1(1 << 16):
+                parts.append(part)
+                size += len(part)
+                if time.monotonic() > deadline or size > MAX_RESPONSE:
+                    limit = f"{self.timeout:g} s" if size <= MAX_RESPONSE else f"{MAX_RESPONSE >> 20} MiB"
+                    response.close()
+                    raise Unreachable(f"the response of {self.url} exceeds {limit}")
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise Unreachable(f"the response of {self.url} is cut off: {reason(error)}") from None
+        response.release_conn()
+        return b"".join(parts)
 
     def _address(self, path: str, parameters: Mapping[str, Any]) -> str:
         full = path if path.startswith("/") else API + path
@@ -177,8 +194,7 @@ def _text(value: Any) -> Any:
     return [_text(part) for part in value] if isinstance(value, list | tuple) else value
 
 
-def _json(response: urllib3.BaseHTTPResponse, address: str, body: bytes | None = None) -> Any:
-    data = body if body is not None else response.data
+def _json(response: urllib3.BaseHTTPResponse, address: str, data: bytes) -> Any:
     if response.status == 204 or (not data and response.status < 300):
         return None
     kind = response.headers.get("Content-Type", "").partition(";")[0].strip()
@@ -208,14 +224,18 @@ def _retry_after(response: urllib3.BaseHTTPResponse) -> float | None:
 
 def reason(error: BaseException) -> str:
     """Return why a connection failed, in a few words."""
+    causes = [error, error.__cause__, error.__context__, *getattr(error, "args", ())]
+    for cause in causes:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"the certificate is not valid: {cause.verify_message}"
+        if isinstance(cause, ssl.SSLError):
+            return f"TLS failed: {cause.reason or cause}"
     if isinstance(error, urllib3.exceptions.NameResolutionError):
         return "the host name is unknown"
-    if isinstance(error, urllib3.exceptions.SSLError):
-        return f"TLS failed: {' '.join(str(error).split())}"
     timeouts = (urllib3.exceptions.ConnectTimeoutError, urllib3.exceptions.ReadTimeoutError, TimeoutError)
     if isinstance(error, timeouts) and not isinstance(error, urllib3.exceptions.NewConnectionError):
         return "no response in time"
-    for cause in (error, error.__cause__, error.__context__, *getattr(error, "args", ())):
+    for cause in causes:
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror.lower()
     return " ".join(str(error).split()) or type(error).__name__

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from telemetry_client.cli.options import LEVELS, MOMENT, open_site, site_command, wants_json, warn
-from telemetry_client.cli.output import Column, cell, json_line, line, local_time, table, time_of
+from telemetry_client.cli.output import Column, cell, expect_reader, json_line, line, local_time, table, time_of
 
 ALERT_COLUMNS: list[Column] = [
     ("ALERT", "alert_id"),
@@ -93,6 +93,7 @@ def _changes(stream: Any, interval: float, deadline: float | None) -> Iterator[l
     next_output = time.monotonic() + interval
     while deadline is None or time.monotonic() < deadline:
         until = next_output if deadline is None else min(next_output, deadline)
+        expect_reader()
         frame = stream.next_frame(max(0.0, until - time.monotonic())) or {}
         if frame.get("type") == "event" and frame["event"]["id"] not in seen:
             seen[frame["event"]["id"]] = None

@@ -13,6 +13,7 @@ import click
 
 from telemetry_client.cli.options import on_terminal, open_site, site_command, warn
 from telemetry_client.cli.output import emit
+from telemetry_client.errors import ClientError
 
 if TYPE_CHECKING:
     from telemetry_client.site import Site
@@ -26,9 +27,10 @@ MAX_SHOWN_ERRORS = 20
 @click.option(
     "--delay", type=click.FloatRange(0, 3600), default=0.0, help="Seconds between two events, sent one by one."
 )
+@click.option("--skip", type=click.IntRange(0), default=0, help="Events at the start of the file that are not sent.")
 @click.option("--now", is_flag=True, help="Send each event with the time of sending.")
 @site_command
-def ingest(file: Path, delay: float, now: bool) -> None:
+def ingest(file: Path, delay: float, skip: int, now: bool) -> None:
     """Send the events of FILE, `-` for standard input.
 
     The file has a JSON array of events {timestamp, source, type, value, status}, or one event per line. Rejected events
@@ -36,14 +38,19 @@ def ingest(file: Path, delay: float, now: bool) -> None:
     """
     site = open_site()
     with _open(file) as source:
-        events = _read_events(source, str(file))
+        events = islice(_read_events(source, str(file)), skip, None)
         total, ingested, failed = 0, 0, 0
         for batch in _progress(_batches(events, 1 if delay else BATCH)):
             if total and delay:
                 time.sleep(delay)
             if now:
                 batch = [{**event, "timestamp": time.time()} for event in batch]
-            stored, rejected = _send(site, batch, total, failed)
+            try:
+                stored, rejected = _send(site, batch, skip + total, failed)
+            except ClientError:
+                if total:
+                    warn(f"{total} events were sent before: continue with --skip {skip + total}")
+                raise
             total, ingested, failed = total + len(batch), ingested + stored, failed + rejected
     text = f"{ingested} of {total} events are stored" + (f", {failed} were rejected" if failed else "")
     emit({"total_count": total, "ingested_count": ingested, "failed_count": failed}, text)

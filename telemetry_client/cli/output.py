@@ -1,6 +1,8 @@
 """Output of commands: JSON, or a table whose cells contain no control characters."""
 
 import json
+import os
+import select
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -33,6 +35,16 @@ def write(text: str) -> None:
     except UnicodeEncodeError:
         encoding = sys.stdout.encoding or "ascii"
         sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+
+
+def expect_reader() -> None:
+    """Raise PipeClosed if the reader of standard output has ended, for commands that write rarely."""
+    if os.name != "posix" or sys.stdout.isatty():
+        return
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
+        raise PipeClosed
 
 
 def line(text: str) -> None:

@@ -3,7 +3,7 @@
 import click
 
 from telemetry_client.cli.options import open_site, site_command, wants_json, warn
-from telemetry_client.cli.output import cell, json_line, line, local_time
+from telemetry_client.cli.output import cell, expect_reader, json_line, line, local_time
 
 
 @click.command()
@@ -32,7 +32,9 @@ def tail(
     series = {name: list(values) for name, values in names.items() if values} | {"max_frequency": every}
     shown = 0
     with LiveStream(open_site(), series=series) as stream:
-        for frame in stream:
+        while True:
+            expect_reader()
+            frame = stream.next_frame(1.0) or {}
             if frame.get("recovered") is False:
                 warn(
                     f"values were missed and cannot be resumed ({frame.get('reason')}): read them with telemetry query"

@@ -1,13 +1,23 @@
 """Wrong usage, wrong keys, servers that are no site, and readers that end early: one clear line and an exit code."""
 
+import contextlib
+import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from telemetry_client.cli.output import render
 from telemetry_client.errors import NotTheSite, Refused, Unreachable, WrongKey
@@ -17,12 +27,13 @@ from tests.client.conftest import Shell, site_of, url_of
 from tests.conftest import ApiClient, point
 from tests.telemetry_site.site_process import free_port
 
+DAY = timedelta(days=1)
 Answer = tuple[int, dict[str, str], bytes]
 JSON = {"Content-Type": "application/json"}
 
 
 @contextmanager
-def server(*answers: Answer) -> Iterator[tuple[str, list[dict[str, str]]]]:
+def server(*answers: Answer, context: ssl.SSLContext | None = None) -> Iterator[tuple[str, list[dict[str, str]]]]:
     """A web server that gives these answers, the last one again and again; yields its URL and the received headers."""
     received: list[dict[str, str]] = []
 
@@ -43,14 +54,31 @@ def server(*answers: Answer) -> Iterator[tuple[str, list[dict[str, str]]]]:
             pass
 
     web = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if context is not None:
+        web.socket = context.wrap_socket(web.socket, server_side=True)
     thread = threading.Thread(target=web.serve_forever, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{web.server_address[1]}", received
+        yield f"{'https' if context else 'http'}://127.0.0.1:{web.server_address[1]}", received
     finally:
         web.shutdown()
         web.server_close()
         thread.join()
+
+
+def self_signed(folder: Path) -> tuple[Path, Path]:
+    """Create a certificate of 127.0.0.1 that no authority signed; return it and its key."""
+    private = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, private.public_key(), x509.random_serial_number(), now, now + DAY)
+    names = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    constraints = x509.BasicConstraints(ca=True, path_length=None)
+    signed = builder.add_extension(names, False).add_extension(constraints, True).sign(private, hashes.SHA256())
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    certificate.write_bytes(signed.public_bytes(Encoding.PEM))
+    key.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return certificate, key
 
 
 # --- the command --------------------------------------------------------------------------------------
@@ -104,10 +132,11 @@ def test_reader_that_ends_early_is_no_error(shell: Shell) -> None:
         "telemetry query temperature --json | head -1",
         "telemetry export --device sensor_001 --metric temperature | head -1",
         "telemetry generate - --count 20000 | head -1",
-        "telemetry tail --every 100 | head -1",
+        "telemetry tail --every 100 | head -1",  # without new values
+        "telemetry monitor --duration 40 | head -0",
     ):
         result = shell.run(command)
-        assert (result.code, len(result.lines), result.err) == (0, 1, ""), (command, result)
+        assert (result.code, len(result.lines), result.err) == (0, not command.endswith("-0"), ""), (command, result)
 
 
 @pytest.mark.slow
@@ -230,6 +259,38 @@ def test_each_failure_has_its_error(answer: Answer, error: type[Exception]) -> N
     with server(answer) as (url, _), pytest.raises(error) as raised:
         Site(url, "tk", timeout=2).get("devices")
     assert "\n" not in str(raised.value)
+
+
+def test_dripping_response_ends_after_the_timeout() -> None:
+    class Dripping(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while True:
+                    self.wfile.write(b" ")
+                    time.sleep(0.02)  # the server is what is slow
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Dripping) as web:
+        threading.Thread(target=web.serve_forever, daemon=True).start()
+        with pytest.raises(Unreachable, match=r"exceeds 0\.3 s"):
+            Site(f"http://127.0.0.1:{web.server_address[1]}", timeout=0.3).get("devices")
+        web.shutdown()
+
+
+@pytest.mark.slow
+def test_certificate_without_a_known_issuer_is_refused_unless_it_is_named(shell: Shell) -> None:
+    certificate, key = self_signed(shell.folder)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with server((200, JSON, b'{"devices": [], "next_cursor": null}'), context=context) as (url, _):
+        shell.variables["TELEMETRY_URL"] = url
+        for command in ("devices", "tail"):
+            result = shell.run(f"telemetry {command}")
+            assert (result.code, result.out, result.err.count("\n")) == (3, "", 1)
+            assert "the certificate is not valid: self-signed certificate" in result.err
+        assert shell.succeed(f"SSL_CERT_FILE={certificate} telemetry devices --json").json == []
 
 
 def test_problem_names_its_fields(admin: ApiClient) -> None:

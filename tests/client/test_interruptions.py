@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,6 +78,25 @@ def test_processor_stores_every_event_although_the_web_process_is_killed(admin: 
         processor.stop()
     points = admin.get("devices/pump/metrics/speed/range?time_range=1h").json["data_points"]
     assert [stored["value"] for stored in points] == [1.0, 2.0, 3.0, 4.0]
+
+
+def test_ingest_says_where_to_continue_after_the_web_process_was_killed(tmp_path: Path, admin: ApiClient) -> None:
+    there = ApiClient(free_port(), admin.headers)
+    shell = Shell(tmp_path, variables_of(there))
+    now = time.time() - 600
+    lines = [json.dumps({"timestamp": now + n, "source": "pump", "type": "speed", "value": n}) for n in range(500)]
+    (tmp_path / "events.jsonl").write_text("\n".join(lines))
+    latest = "devices/pump/metrics/speed/latest"
+    with contextlib.ExitStack() as stack:
+        with web_process(there):
+            command = stack.enter_context(shell.background("telemetry ingest events.jsonl --delay 0.01"))
+            wait_until(lambda: admin.get(latest).json.get("value", 0) > 5, 20, "the first events are stored")
+        assert command.process.wait(30) == 3
+    text = command.wait_for("continue with --skip")
+    with web_process(there):
+        shell.succeed(f"telemetry ingest events.jsonl {text.partition('with ')[2]}")
+    points = admin.get("devices/pump/metrics/speed/range?time_range=1h").json["data_points"]
+    assert [stored["value"] for stored in points] == list(range(500))
 
 
 def test_stop_returns_within_its_time_when_the_site_is_down(admin: ApiClient, caplog: pytest.LogCaptureFixture) -> None:

@@ -24,9 +24,9 @@ from telemetry_client import (
 from telemetry_client.errors import BufferFull, InvalidInput, NothingFound, WrongKey
 from tests.alerts.conftest import evaluator as evaluator
 from tests.alerts.conftest import run
-from tests.client.conftest import site_of, url_of
+from tests.client.conftest import site_of, url_of, variables_of
 from tests.conftest import ApiClient, point
-from tests.telemetry_site.site_process import free_port, wait_until
+from tests.telemetry_site.site_process import ROOT, free_port, wait_until
 
 pytestmark = pytest.mark.slow
 QUICK = TelemetryConfig(buffer_size=5000, processing_interval=0.05)
@@ -184,6 +184,17 @@ def test_stream_resumes_without_a_gap_after_an_interruption(admin: ApiClient) ->
             send(value)
         assert values(stream, 4.0) == [2.0, 3.0, 4.0]
         assert stream.interruptions == 1
+
+
+def test_example_of_the_documentation_stores_its_rule_and_its_event(
+    admin: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables_of(admin).items():
+        monkeypatch.setenv(name, value)
+    text = (ROOT / "docs/use/command-line.md").read_text()
+    exec(text.partition("```python\n")[2].partition("```")[0], {})
+    assert Rule.objects.get().name == "Too hot"
+    assert admin.get("devices/boiler/metrics/temperature/latest").json["value"] == 95.0
 
 
 @pytest.fixture
