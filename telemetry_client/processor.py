@@ -9,6 +9,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from telemetry_client.config import TelemetryConfig
@@ -52,6 +53,8 @@ class TelemetryProcessor:
         self._actions: dict[str, Action] = {}
         self._rule_actions: dict[str, list[str]] = {}
         self._seen: OrderedDict[str, None] = OrderedDict()
+        self._seen_alerts: OrderedDict[str, None] = OrderedDict()
+        self._last_event_at = ""
         self._stream: LiveStream | None = None
         self._listener: threading.Thread | None = None
         self._listening = threading.Event()
@@ -76,6 +79,7 @@ class TelemetryProcessor:
         self._stopped.clear()
         self._listening.clear()
         self._failure = None
+        self._last_event_at = datetime.now(UTC).isoformat()
         self._listener = threading.Thread(target=self._listen, name="telemetry-listener", daemon=True)
         self._listener.start()
         self._listening.wait(START_TIMEOUT)
@@ -163,23 +167,41 @@ class TelemetryProcessor:
             self._listening.set()
         elif kind == "dashboard":
             self._publish({"type": "dashboard", "data": frame["figures"]})
+        elif kind == "resync" and frame.get("channel", "alerts") == "alerts":
+            self._read_missed_alerts()
         elif kind == "event":
             self._receive_event(frame["event"])
 
     def _receive_event(self, event: Mapping[str, Any]) -> None:
-        if event["id"] in self._seen:  # events may repeat after an interruption
+        if not self._is_new(self._seen, event["id"]):  # events may repeat after an interruption
             return
-        self._seen[event["id"]] = None
-        if len(self._seen) > self.config.max_history_size:
-            self._seen.popitem(last=False)
+        self._last_event_at = event["time"]
         kind, data = event["type"], event["data"]
         if kind.startswith("alert.rule."):
             self._rule_actions.pop(data.get("rule_id", ""), None)
         elif kind.startswith("alert.") and not data.get("shadow"):
             alert = describe_alert(data)
             self._publish({"type": "alert", "event": kind, "data": alert})
-            if kind == "alert.triggered":
+            if kind == "alert.triggered" and self._is_new(self._seen_alerts, alert["alert_id"]):
                 self._run_actions(alert)
+
+    def _read_missed_alerts(self) -> None:
+        """Handle the alerts whose events were left out."""
+        self._rule_actions.clear()
+        logger.warning("events were left out: alerts since %s are read again", self._last_event_at)
+        for row in list(self.site.pages("alerts", "alerts", start_time=self._last_event_at or None))[::-1]:
+            if not row["shadow"] and not row["retroactive"] and self._is_new(self._seen_alerts, row["alert_id"]):
+                alert = describe_alert(row)
+                self._publish({"type": "alert", "event": "alert.triggered", "data": alert})
+                self._run_actions(alert)
+
+    def _is_new(self, seen: OrderedDict[str, None], name: str) -> bool:
+        """Remember a name, of at most `max_history_size`; return whether it was not remembered before."""
+        is_new = name not in seen
+        seen[name] = None
+        if len(seen) > self.config.max_history_size:
+            seen.popitem(last=False)
+        return is_new
 
     def _publish(self, update: Update) -> None:
         for callback in tuple(self._callbacks):

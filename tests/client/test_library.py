@@ -131,6 +131,26 @@ def test_action_of_a_rule_runs_in_this_process_and_callbacks_get_the_alert(
     processor.unsubscribe(updates.append)
 
 
+def test_alerts_whose_events_were_left_out_run_their_actions_once(
+    admin: ApiClient, processor: TelemetryProcessor, evaluator: Evaluator
+) -> None:
+    alerts: list[str] = []
+    updates: list[str] = []
+    processor.add_alert_rule(rule(actions=["inspection_trigger"]))
+    run(evaluator)
+    assert admin.post("devices/boiler/telemetry", point("temperature", 95.0)).status == 200
+    wait_until(lambda: processor._stream is not None, 10, "the stream is open")
+    assert processor._stream is not None
+    processor._stopped.set()  # the listener ends, so that no event arrives
+    processor._stream.close()
+    run(evaluator)
+    processor.register_action("inspection_trigger", lambda alert: alerts.append(alert["device_id"]))
+    processor.subscribe(lambda update: updates.append(update["event"]))
+    for _ in range(2):
+        processor._receive({"type": "resync", "channel": "alerts", "reason": "overflow"})
+    assert (alerts, updates) == (["boiler"], ["alert.triggered"])
+
+
 def test_rule_is_changed_by_its_rule_id_and_removed(processor: TelemetryProcessor) -> None:
     first = processor.add_alert_rule(rule())
     second = processor.add_alert_rule(rule(parameters={"field": "temperature", "operator": ">", "value": 90.0}))
