@@ -24,7 +24,7 @@ COMMANDS = {  # name: module, one line of help
     "dashboard": ("status", "Show devices, newest values and open alerts."),
     "devices": ("devices", "List devices, or show one."),
     "export": ("export", "Export points as CSV, JSON lines or Parquet."),
-    "generate": ("generate", "Write a file of simulated events."),
+    "generate": ("generate", "Write or send points of a simulated fleet."),
     "ingest": ("ingest", "Send events from a file."),
     "keys": ("keys", "List, create, rotate and revoke API keys."),
     "list-rules": ("rules", "List alert rules."),

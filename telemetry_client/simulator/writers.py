@@ -38,7 +38,8 @@ class Writer(Protocol):
 class FileWriter:
     """Writes a file as `json` (an array of the alerting document's events), `jsonl` or `csv`.
 
-    A name that ends in .gz is compressed; - is standard output. Raises SimulatorError.
+    A name that ends in .gz is compressed; - is standard output. Raises SimulatorError, and BrokenPipeError when the
+    reader of a pipe has ended.
     """
 
     def __init__(self, path: str, file_format: str) -> None:
@@ -99,6 +100,8 @@ class FileWriter:
     def _write_text(self, text: str) -> None:
         self._out.write(text.encode())
 
-    def _failure(self, error: OSError) -> SimulatorError:
+    def _failure(self, error: OSError) -> Exception:
+        if isinstance(error, BrokenPipeError):  # its reader has seen enough
+            return error
         name = "standard output" if self._path == STANDARD_OUTPUT else self._path
         return SimulatorError(f"{name} cannot be written: {error.strerror or error}")

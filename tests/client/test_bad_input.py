@@ -128,9 +128,9 @@ def test_another_web_server_is_named_as_such(shell: Shell, command: str) -> None
 def test_reader_that_ends_early_is_no_error(shell: Shell) -> None:
     shell.succeed("telemetry generate events.json --count 3000 && telemetry ingest events.json")
     for command in (
-        "telemetry query temperature --limit 750 | head -1",
-        "telemetry query temperature --json | head -1",
-        "telemetry export --device sensor_001 --metric temperature | head -1",
+        "telemetry query flow --limit 750 | head -1",
+        "telemetry query flow --json | head -1",
+        "telemetry export --device sim-pump-001 --metric flow | head -1",
         "telemetry generate - --count 20000 | head -1",
         "telemetry tail --every 100 | head -1",  # without new values
         "telemetry monitor --duration 40 | head -0",

@@ -59,18 +59,44 @@ def test_generated_file_is_ingested_completely(shell: Shell, admin: ApiClient) -
     assert result.json == {"total_count": 1500, "ingested_count": 1500, "failed_count": 0}
 
     assert set(Device.objects.values_list("device_id", flat=True)) == {event["source"] for event in events}
-    first = events[0]
-    stored = admin.get(f"devices/{first['source']}/metrics/{first['type']}/range?time_range=1h&limit=1").json
-    assert stored["data_points"][0]["value"] == first["value"]
-    assert stored["data_points"][0]["tags"] == {"status": first["status"]}
+    last = max((event for event in events if event["type"] == "flow"), key=lambda event: event["timestamp"])
+    stored = admin.get(f"devices/{last['source']}/metrics/flow/latest").json
+    assert (stored["value"], stored["tags"]) == (last["value"], {"status": last["status"]})
 
 
-def test_same_seed_generates_the_same_values(shell: Shell) -> None:
-    texts = [shell.succeed(f"telemetry generate - --count 50 --seed {seed}").json for seed in (3, 3, 4)]
-    values = [[event["value"] for event in events] for events in texts]
-    assert values[0][0] != values[2][0]
-    # The daily cycle moves a little between two runs.
-    assert values[0] == pytest.approx(values[1], abs=0.2)
+def test_same_seed_generates_the_same_events(shell: Shell) -> None:
+    options = "--count 50 --start 2026-05-01T08:00:00Z"
+    texts = [shell.succeed(f"telemetry generate - {options} --seed {seed}").out for seed in (3, 3, 4)]
+    assert texts[0] == texts[1] != texts[2]
+
+
+@pytest.mark.slow
+def test_simulated_fleet_is_sent_to_the_site_with_its_labels(shell: Shell, admin: ApiClient) -> None:
+    command = "telemetry generate --to-site --register --devices 3 --duration 2h --labels faults.jsonl --json"
+    result = shell.succeed(command)
+    assert result.json["rejected"] == 0
+    devices = admin.get("devices").json["devices"]
+    assert len(devices) == 3 and all(row["device_id"].startswith("sim-") for row in devices)
+    assert admin.get("stats").json["total_data_points"] == result.json["count"]
+    labels = [json.loads(line) for line in (shell.folder / "faults.jsonl").read_text().splitlines()]
+    assert all({"device_id", "kind", "start", "end"} <= label.keys() for label in labels)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        ("", "either FILE or --to-site"),
+        ("a.json --to-site", "either FILE or --to-site"),
+        ("a.json --register", "--register requires --to-site"),
+        ("a.xml", "format must be one of"),
+        ("a.json --count 0", "0 is not in the range"),
+        ("a.json --speed 0", "speed must be over 0"),
+        ("missing/a.json", "cannot be written"),
+    ],
+)
+def test_unusable_arguments_of_generate_are_named(shell: Shell, arguments: str, part: str) -> None:
+    result = shell.run(f"telemetry generate {arguments}")
+    assert result.code in (1, 2) and part in result.err and "Traceback" not in result.err
 
 
 def test_ingest_with_delay_sends_events_one_by_one(shell: Shell) -> None:

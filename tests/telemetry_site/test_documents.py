@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/**/*.md"))]
-PACKAGES = "telemetry_site|dashboard|alerts|ingest|metrics|rest|tests|benchmarks|templates|docs"
+PACKAGES = "telemetry_site|dashboard|alerts|ingest|metrics|rest|telemetry_client|tests|benchmarks|templates|docs"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
