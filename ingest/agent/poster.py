@@ -1,0 +1,138 @@
+"""HTTP client that posts snapshots to the site."""
+
+from __future__ import annotations
+
+import gzip
+import http.client
+import json
+import logging
+import random
+import socket
+import ssl
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ingest.agent import VERSION
+from ingest.agent.answers import Action, Outcome, classify
+from ingest.agent.bulk import bulk_body, is_convertible
+from ingest.agent.http_connection import HttpAnswer, SiteConnection
+
+log = logging.getLogger(__name__)
+SNAPSHOT_PATH = "/api/telemetry/snapshot"
+BULK_PATH = "/api/v1/telemetry/bulk"
+RETRY_BACKOFF = (5.0, 15.0, 60.0)  # seconds
+JITTER = 0.2  # share of a pause that is random
+MIN_COMPRESSED = 2048  # bytes; smaller bodies fit into one packet or two anyway
+_NO_TIMEOUT = 86400.0
+
+
+class TelemetryPoster:
+    """Posts snapshots over one connection. `jwt_token` may be an API key; `key_file` is read again on 401."""
+
+    def __init__(
+        self,
+        backend_url: str,
+        jwt_token: str | None = None,
+        retry_backoff: Sequence[float] = RETRY_BACKOFF,
+        timeout: float = 10,
+        *,
+        key_file: Path | None = None,
+        wait: Callable[[float], object] = time.sleep,
+        on_date: Callable[[HttpAnswer], None] | None = None,
+    ) -> None:
+        if not retry_backoff or any(not 0 <= pause < _NO_TIMEOUT for pause in retry_backoff):
+            raise ValueError(f"retry_backoff is {retry_backoff}: a list of pauses of 0 to 86400 seconds is accepted")
+        self._connection = SiteConnection(backend_url, timeout)
+        self._backoff = [float(pause) for pause in retry_backoff]
+        self._key_file, self._wait, self._on_date = key_file, wait, on_date
+        self._token = jwt_token or (_read_key(key_file) if key_file else None)
+        self._random = random.Random()  # noqa: S311 - not for secrets
+        self.has_bulk = True  # until the site answers that it has not
+
+    def post_snapshot(self, payload: dict[str, Any]) -> tuple[bool, str | None]:
+        """Send a snapshot once; return whether it is stored, and the short name of the error."""
+        outcome = self.post_batch([payload])
+        return outcome.action is Action.STORED, outcome.code or None
+
+    def post_with_retry(self, payload: dict[str, Any], retry_count: int = 0) -> bool:
+        """Send a snapshot, again after each pause of the backoff; return whether it is stored.
+
+        `retry_count` is the number of earlier attempts. False for a rejected snapshot, or when no pause is left.
+        """
+        while True:
+            outcome = self.post_batch([payload])
+            if outcome.action is Action.STORED:
+                return True
+            if outcome.action in (Action.DROP, Action.SPLIT) or retry_count >= len(self._backoff):
+                return False
+            self._wait(self.pause(retry_count, outcome))
+            retry_count += 1
+
+    def pause(self, failures: int, outcome: Outcome) -> float:
+        """Return the seconds to wait after a failure; the last pause is repeated."""
+        if outcome.action is Action.DENIED:
+            failures = len(self._backoff) - 1
+        full = self._backoff[min(failures, len(self._backoff) - 1)]
+        return max(full * self._random.uniform(1 - JITTER, 1 + JITTER), outcome.retry_after)
+
+    def can_combine(self, payload: dict[str, Any]) -> bool:
+        """Return whether a snapshot may be sent together with others."""
+        return self.has_bulk and is_convertible(payload)
+
+    def post_batch(self, payloads: Sequence[dict[str, Any]]) -> Outcome:
+        """Send one snapshot, or several in a bulk request."""
+        path, document = (SNAPSHOT_PATH, payloads[0]) if len(payloads) == 1 else (BULK_PATH, bulk_body(payloads))
+        body = json.dumps(document, separators=(",", ":")).encode()
+        outcome = self._post(path, body)
+        if outcome.code == "http_401" and self._has_new_key():
+            outcome = self._post(path, body)
+        if len(payloads) > 1 and outcome.code in ("http_404", "http_405"):
+            log.info("the site has no bulk endpoint (%s): snapshots are sent one by one", outcome.code)
+            self.has_bulk = False
+            return outcome._replace(action=Action.SPLIT)
+        return outcome
+
+    def _post(self, path: str, body: bytes) -> Outcome:
+        headers = {"Content-Type": "application/json", "User-Agent": f"telemetry-agent/{VERSION}"}
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        if len(body) >= MIN_COMPRESSED:
+            body = gzip.compress(body, 6, mtime=0)
+            headers["Content-Encoding"] = "gzip"
+        try:
+            answer = self._connection.post(path, body, headers)
+        except socket.timeout as error:
+            return Outcome(Action.RETRY, "timeout", str(error))
+        except ssl.SSLCertVerificationError as error:
+            return Outcome(Action.DENIED, "certificate_error", error.verify_message)
+        except (OSError, http.client.HTTPException) as error:
+            return Outcome(Action.RETRY, "connection_error", str(error) or type(error).__name__)
+        outcome = classify(answer)
+        if self._on_date is not None and outcome.code != "not_the_site":
+            self._on_date(answer)
+        return outcome
+
+    def _has_new_key(self) -> bool:
+        if self._key_file is None:
+            return False
+        try:
+            token = _read_key(self._key_file)
+        except OSError:
+            return False
+        if token == self._token:
+            return False
+        self._token = token
+        return True
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+
+def _read_key(file: Path) -> str:
+    key = file.read_bytes().decode("ascii", "replace").strip()
+    if not key or not key.isascii() or not key.isprintable():
+        raise OSError(f"{file} contains no API key")
+    return key
