@@ -22,7 +22,7 @@ MAX_BYTES = 256 * 1024 * 1024
 MAX_AGE = 7 * 86400.0  # seconds
 OWN_CLOCK = 60.0  # seconds; a time further from now was not read from the machine's clock just before
 MAX_SNAPSHOT = 1024 * 1024  # bytes
-_FREED_ROWS = 256  # deleted at a time to make room
+_FREED_ROWS = 32  # deleted at a time to make room
 T = TypeVar("T")
 
 
@@ -79,7 +79,7 @@ class TelemetryQueue:
             except DiskFull:
                 self._dropped_on_full_disk += len(encoded)
                 raise
-        self._reserve.restore()
+        self._restore_reserve()
         return ids
 
     def _encode(self, payload: dict[str, Any]) -> Record:
@@ -159,7 +159,7 @@ class TelemetryQueue:
         if ids:
             with self._lock:
                 self._guarded(lambda: self._with_space(lambda: self._remove(ids, reason)))
-            self._reserve.restore()
+            self._restore_reserve()
 
     def _remove(self, ids: Sequence[int], reason: str) -> None:
         with self._file.transaction() as (connection, state):
@@ -289,12 +289,18 @@ class TelemetryQueue:
                 self._reserve.release()
             try:
                 self._file.checkpoint()
+                self._file.limit_growth(True)
                 if attempt:
                     with self._file.transaction() as (connection, state):
                         self._drop_oldest(connection, state, "disk", _FREED_ROWS)
             except sqlite3.OperationalError:
                 continue
         raise DiskFull(f"the queue {self._file.path} cannot be written: {full}")
+
+    def _restore_reserve(self) -> None:
+        if self._reserve.restore():
+            with self._lock:
+                self._file.limit_growth(False)
 
     def _guarded(self, operation: Callable[[], T]) -> T:
         """Run an operation; repair the queue and run it again if the file turns out to be damaged."""

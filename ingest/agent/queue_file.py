@@ -22,6 +22,8 @@ except ImportError:  # Windows: two processes must not open one queue at the sam
 
 log = logging.getLogger(__name__)
 MAX_OFF_TIME = 86400.0  # seconds: the machine's clock may be wrong after a start, so no longer time off is believed
+MAX_LOG_PAGES = 200  # 800 KB, which fit into the reserve
+_MAX_PAGES = 2**30
 
 
 class QueueDamaged(sqlite3.DatabaseError):
@@ -47,7 +49,10 @@ class QueueFile:
             self._check()
         self._lock_shared()
         self.connection = sqlite3.connect(str(self.path), timeout=5, isolation_level=None, check_same_thread=False)
-        self.connection.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -1024")
+        self.connection.executescript(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -1024;"
+            f"PRAGMA wal_autocheckpoint = {MAX_LOG_PAGES}"
+        )
 
     def _check(self) -> None:
         """Check the file and repair it if needed. No other process has it open."""
@@ -127,6 +132,11 @@ class QueueFile:
     def checkpoint(self) -> None:
         """Move the log into the file, so that its space is used again."""
         self.connection.execute("PRAGMA wal_checkpoint(RESTART)")
+
+    def limit_growth(self, is_limited: bool) -> None:
+        """Keep the file at its size, so that what is left of the disk serves the log, or let it grow again."""
+        pages = self.connection.execute("PRAGMA page_count").fetchone()[0] if is_limited else _MAX_PAGES
+        self.connection.execute(f"PRAGMA max_page_count = {pages}")
 
     def close_connection(self, keep_log: bool = False) -> None:
         """Close the connection. `keep_log` keeps what closing would remove, for the salvage."""

@@ -29,19 +29,21 @@ class Reserve:
             return False
         return freed
 
-    def restore(self) -> None:
-        """Create the file where there is space for twice its size; try at most once a minute."""
+    def restore(self) -> bool:
+        """Create the file where there is space for twice its size, at most once a minute; return whether it was."""
         if time.monotonic() < self._retry_at:
-            return
+            return False
         self._retry_at = time.monotonic() + RETRY_TIME
         with contextlib.suppress(OSError):
             if self._path.exists() and self._path.stat().st_size == self._size:
-                return
+                return False
             if shutil.disk_usage(self._path.parent).free < 2 * self._size:
-                return
+                return False
             try:
                 with open(self._path, "wb") as file:
                     file.write(os.urandom(4096) * (self._size // 4096))  # not compressible, not sparse
             except OSError:
                 self._path.unlink()
                 raise
+            return True
+        return False
