@@ -43,7 +43,7 @@ class Outcome(NamedTuple):
 
 def classify(answer: HttpAnswer) -> Outcome:
     """Return what an answer means."""
-    document = _parse(answer.body)
+    document = parse_object(answer.body)
     code, status = f"http_{answer.status}", answer.status
     detail = _detail(document)
     retry_after = parse_retry_after(answer.headers.get("Retry-After"))
@@ -58,7 +58,8 @@ def classify(answer: HttpAnswer) -> Outcome:
     return Outcome(Action.SPLIT if status == 413 else Action.DROP, code, detail)
 
 
-def _parse(body: bytes) -> dict[str, Any] | None:
+def parse_object(body: bytes) -> dict[str, Any] | None:
+    """Return a JSON object; None for anything else, such as the page of a proxy."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):

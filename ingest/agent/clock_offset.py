@@ -30,6 +30,11 @@ class ClockOffset:
         self.offset: float | None = None  # of the site's clock to this one; positive if this one is slow
         self.corrected = 0
 
+    @property
+    def is_known(self) -> bool:
+        """Return whether times measured since the machine's start can be corrected."""
+        return self._stored.get("boot") == self._clock.boot
+
     def learn(self, answer: HttpAnswer) -> None:
         """Learn from an answer that has just arrived."""
         if answer.arrived - answer.started > MAX_ROUND_TRIP:
@@ -41,8 +46,7 @@ class ClockOffset:
         since = time.monotonic() - (answer.started + answer.arrived) / 2
         self.offset = date + since - self._clock.time()
         base = date + since - self._clock.uptime()
-        is_same_boot = self._stored.get("boot") == self._clock.boot
-        if is_same_boot and abs(self._stored.get("base", 0.0) - base) <= self._max_offset:
+        if self.is_known and abs(self._stored.get("base", 0.0) - base) <= self._max_offset:
             return
         self._stored = {"boot": self._clock.boot, "base": base}
         self._queue.store_clock(self._stored)

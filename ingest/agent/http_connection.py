@@ -36,12 +36,18 @@ class _DeadlineReader(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         return self._owner.prepared().recv_into(buffer)
 
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            self._owner.reader_closed()
+
 
 class _DeadlineSocket:
     """The part of a socket that http.client uses; each operation gets the time that is left of the exchange."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
+        self._readers, self._is_closed = 0, False
         self.deadline = 0.0
 
     def prepared(self) -> socket.socket:
@@ -57,14 +63,25 @@ class _DeadlineSocket:
             self.prepared().sendall(view[start : start + _CHUNK])
 
     def makefile(self, *_: Any, **__: Any) -> io.BufferedReader:
+        self._readers += 1
         return io.BufferedReader(_DeadlineReader(self))
 
+    def reader_closed(self) -> None:
+        self._readers -= 1
+        self._close_unused()
+
     def close(self) -> None:
-        self._socket.close()
+        """Close the socket once the answer is read: http.client closes it after the head of a last answer."""
+        self._is_closed = True
+        self._close_unused()
+
+    def _close_unused(self) -> None:
+        if self._is_closed and self._readers <= 0:
+            self._socket.close()
 
 
 class SiteConnection:
-    """Posts to one server. Raises OSError and http.client.HTTPException for errors of the network."""
+    """Sends requests to one server. Raises OSError and http.client.HTTPException for errors of the network."""
 
     def __init__(self, url: str, timeout: float) -> None:
         try:
@@ -83,12 +100,12 @@ class SiteConnection:
         self._timeout = timeout
         self._connection: http.client.HTTPConnection | None = None
 
-    def post(self, path: str, body: bytes, headers: dict[str, str]) -> HttpAnswer:
+    def request(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> HttpAnswer:
         """Send a request; a connection that the server closed while idle is opened again."""
         deadline = time.monotonic() + self._timeout
         if self._connection is not None:
             try:
-                return self._exchange(self._connection, path, body, headers, deadline)
+                return self._exchange(self._connection, method, path, body, headers, deadline)
             except (ConnectionError, http.client.BadStatusLine):
                 self.close()
             except BaseException:
@@ -96,7 +113,7 @@ class SiteConnection:
                 raise
         connection = self._connect(deadline)
         try:
-            return self._exchange(connection, path, body, headers, deadline)
+            return self._exchange(connection, method, path, body, headers, deadline)
         except BaseException:
             self.close()
             raise
@@ -113,12 +130,18 @@ class SiteConnection:
         return connection
 
     def _exchange(
-        self, connection: http.client.HTTPConnection, path: str, body: bytes, headers: dict[str, str], deadline: float
+        self,
+        connection: http.client.HTTPConnection,
+        method: str,
+        path: str,
+        body: bytes | None,
+        headers: dict[str, str],
+        deadline: float,
     ) -> HttpAnswer:
         if isinstance(connection.sock, _DeadlineSocket):
             connection.sock.deadline = deadline
         started = time.monotonic()
-        connection.request("POST", self._prefix + path, body, headers)
+        connection.request(method, self._prefix + path, body, headers)
         response = connection.getresponse()
         arrived = time.monotonic()
         content = response.read(MAX_ANSWER)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import http.client
 import json
@@ -15,17 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from ingest.agent import VERSION
-from ingest.agent.answers import Action, Outcome, classify
+from ingest.agent.answers import Action, Outcome, classify, parse_object
 from ingest.agent.bulk import bulk_body, is_convertible
 from ingest.agent.http_connection import HttpAnswer, SiteConnection
 
 log = logging.getLogger(__name__)
 SNAPSHOT_PATH = "/api/telemetry/snapshot"
 BULK_PATH = "/api/v1/telemetry/bulk"
+LIVENESS_PATH = "/livez"
 RETRY_BACKOFF = (5.0, 15.0, 60.0)  # seconds
 JITTER = 0.2  # share of a pause that is random
 MIN_COMPRESSED = 2048  # bytes; smaller bodies fit into one packet or two anyway
-_NO_TIMEOUT = 86400.0
+_MAX_PAUSE = 86400.0
+_USER_AGENT = f"telemetry-agent/{VERSION}"
 
 
 class TelemetryPoster:
@@ -42,7 +45,7 @@ class TelemetryPoster:
         wait: Callable[[float], object] = time.sleep,
         on_date: Callable[[HttpAnswer], None] | None = None,
     ) -> None:
-        if not retry_backoff or any(not 0 <= pause < _NO_TIMEOUT for pause in retry_backoff):
+        if not retry_backoff or any(not 0 <= pause < _MAX_PAUSE for pause in retry_backoff):
             raise ValueError(f"retry_backoff is {retry_backoff}: a list of pauses of 0 to 86400 seconds is accepted")
         self._connection = SiteConnection(backend_url, timeout)
         self._backoff = [float(pause) for pause in retry_backoff]
@@ -95,24 +98,31 @@ class TelemetryPoster:
         return outcome
 
     def _post(self, path: str, body: bytes) -> Outcome:
-        headers = {"Content-Type": "application/json", "User-Agent": f"telemetry-agent/{VERSION}"}
+        headers = {"Content-Type": "application/json", "User-Agent": _USER_AGENT}
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
         if len(body) >= MIN_COMPRESSED:
             body = gzip.compress(body, 6, mtime=0)
             headers["Content-Encoding"] = "gzip"
         try:
-            answer = self._connection.post(path, body, headers)
+            answer = self._connection.request("POST", path, body, headers)
         except socket.timeout as error:
             return Outcome(Action.RETRY, "timeout", str(error))
         except ssl.SSLCertVerificationError as error:
             return Outcome(Action.DENIED, "certificate_error", error.verify_message)
         except (OSError, http.client.HTTPException) as error:
             return Outcome(Action.RETRY, "connection_error", str(error) or type(error).__name__)
-        outcome = classify(answer)
-        if self._on_date is not None and outcome.code != "not_the_site":
+        self._learn(answer)
+        return classify(answer)
+
+    def fetch_date(self) -> None:
+        """Request the site's time, for a clock that may be wrong before anything was sent."""
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            self._learn(self._connection.request("GET", LIVENESS_PATH, None, {"User-Agent": _USER_AGENT}))
+
+    def _learn(self, answer: HttpAnswer) -> None:
+        if self._on_date is not None and parse_object(answer.body) is not None:  # not of a proxy with another clock
             self._on_date(answer)
-        return outcome
 
     def _has_new_key(self) -> bool:
         if self._key_file is None:

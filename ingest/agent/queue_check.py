@@ -16,6 +16,15 @@ CHECK_TIME = 2.0  # seconds
 INTERRUPTIBLE = sqlite3.sqlite_version_info >= (3, 41)
 MAX_UNINTERRUPTED = 32 * 1024 * 1024
 _PROGRESS_STEPS = 10_000
+_HEADER_SIZE = 100
+# Bytes of the header that every queue has; SQLite opens a file with some others, but read-only or wrongly.
+_HEADER = (
+    (0, b"SQLite format 3\0" + PAGE_SIZE.to_bytes(2, "big")),
+    (20, bytes([0, 64, 32, 32])),
+    (44, bytes([0, 0, 0, 4])),
+    (56, bytes([0, 0, 0, 1])),
+)
+_FORMATS = {b"\x01\x01", b"\x02\x02"}  # rollback journal, write-ahead log
 
 
 class CheckResult(NamedTuple):
@@ -29,6 +38,10 @@ def check_file(path: Path, copy: QueueState | None) -> CheckResult:
     """Check a queue file. `copy` is the state in the file beside it."""
     if path.stat().st_size == 0 and copy is None:
         return CheckResult("the file is empty", None)
+    with open(path, "rb") as file:
+        header = file.read(_HEADER_SIZE)
+    if any(not header.startswith(expected, place) for place, expected in _HEADER) or header[18:20] not in _FORMATS:
+        return CheckResult("not a database of this agent, or its header is damaged", None)
     try:
         connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=5, isolation_level=None)
         try:

@@ -38,6 +38,8 @@ class Sender:
         batch = self._next_batch()
         if not batch:
             return POLL_TIME
+        if not self._clock.is_known:
+            self._poster.fetch_date()
         outcome = self._poster.post_batch([self._clock.corrected_payload(snapshot) for snapshot in batch])
         ids = [snapshot.id for snapshot in batch]
         if outcome.action is Action.STORED:

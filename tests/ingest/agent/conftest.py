@@ -90,6 +90,13 @@ class RecordingSite:
             protocol_version = "HTTP/1.1"
             timeout = 5
 
+            def do_GET(self) -> None:
+                self.send_response_only(200)
+                self.send_header("Date", formatdate(site.date, usegmt=True))
+                self.send_header("Content-Length", "19")
+                self.end_headers()
+                self.wfile.write(b'{"status": "alive"}')
+
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 if self.headers["Content-Encoding"] == "gzip":
