@@ -1,4 +1,4 @@
-"""What the answer of the site means for the snapshots that were sent."""
+"""Classification of the site's answers: stored, retry, denied, split or drop."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SUCCESS_FIELDS = {"success", "ingested_count", "accepted", "results"}
 
 
 class Action(Enum):
-    """What becomes of the snapshots."""
+    """The consequence for the snapshots."""
 
     STORED = "stored"
     RETRY = "retry"
@@ -42,7 +42,7 @@ class Outcome(NamedTuple):
 
 
 def classify(answer: HttpAnswer) -> Outcome:
-    """Return what an answer means."""
+    """Classify an answer."""
     document = parse_object(answer.body)
     code, status = f"http_{answer.status}", answer.status
     detail = _detail(document)

@@ -81,7 +81,7 @@ class Agent:
             self._stopped.set()
 
     def _ticks(self) -> Iterator[float]:
-        """Yield the time of each snapshot: steady by uptime, whatever happens to the machine's clock."""
+        """Yield the time of each snapshot at a steady interval, also while the machine's clock is set."""
         due = self._clock.uptime() + SETTLE_TIME
         while not self._stopped.wait(max(0.0, due - self._clock.uptime())):
             yield self._clock.time()

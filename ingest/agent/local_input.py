@@ -23,7 +23,7 @@ TIMEOUT = 10.0  # seconds
 
 
 class InvalidInput(ValueError):
-    """The body is invalid; the message names the field and what is accepted."""
+    """The body is invalid; the message names the field and the accepted values."""
 
 
 def snapshots_of(document: Any, node_id: str, now: float) -> list[dict[str, Any]]:

@@ -59,7 +59,7 @@ def memory() -> Memory:
 
 
 def disk() -> tuple[int, int, float]:
-    """Return bytes used and total of the root file system, and the percentage of what users may use."""
+    """Return bytes used and total of the root file system, and the used percentage of the space for users."""
     usage = shutil.disk_usage("/")
     usable = usage.used + usage.free
     return usage.used, usage.total, 100 * usage.used / usable if usable else 0.0

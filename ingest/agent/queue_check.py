@@ -28,7 +28,7 @@ _FORMATS = {b"\x01\x01", b"\x02\x02"}  # rollback journal, write-ahead log
 
 
 class CheckResult(NamedTuple):
-    """What is wrong with a queue file, empty if nothing is; and its state, where readable."""
+    """The problem of a queue file, empty if there is none, and its state if that is readable."""
 
     problem: str
     state: QueueState | None

@@ -42,13 +42,18 @@ def pack(row_id: int, record: Record) -> bytes:
 
 def unpack(row_id: int, data: object) -> Record | None:
     """Return the record; None if it is damaged."""
-    if not isinstance(data, bytes) or len(data) < _HEADER.size:
+    if not isinstance(data, bytes) or not is_intact(row_id, data):
         return None
-    checksum, queued, uptime, boot = _HEADER.unpack_from(data)
-    if checksum != _checksum(row_id, data[4:]):
-        return None
+    _, queued, uptime, boot = _HEADER.unpack_from(data)
     return Record(queued, uptime, boot, data[_HEADER.size :])
 
 
-def _checksum(row_id: int, body: bytes) -> int:
+def is_intact(row_id: int, data: bytes) -> bool:
+    """Return whether the checksum of a record is right."""
+    if len(data) < _HEADER.size:
+        return False
+    return int.from_bytes(data[:4], "big") == _checksum(row_id, memoryview(data)[4:])
+
+
+def _checksum(row_id: int, body: bytes | memoryview) -> int:
     return zlib.crc32(body, zlib.crc32(_CHECKED_ID.pack(row_id)))

@@ -1,6 +1,6 @@
 """Counters of the queue, stored with each transaction and copied to a small file beside the queue.
 
-The copy tells after damage to the queue file how many snapshots it held. It is written without fsync: only a power
+After damage to the queue file the copy has the number of snapshots in it. It is written without fsync: only a power
 failure together with damage makes it inexact.
 """
 

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from ingest.agent.queue_rows import PAGE_SIZE, unpack
+from ingest.agent.queue_rows import PAGE_SIZE, is_intact
 
 _LEAF = 0x0D
 _FILE_HEADER = 100
+_CHUNK_PAGES = 16  # read at a time
 _WAL_HEADER = 32
 _FRAME_HEADER = 24
 _MAX_LOCAL = PAGE_SIZE - 35
@@ -40,15 +41,15 @@ class _Pages:
             self._wal_size = self._wal.tell()
             for at in range(_WAL_HEADER, self._wal_size - PAGE_SIZE, _FRAME_HEADER + PAGE_SIZE):
                 yield self._read(self._wal, at + _FRAME_HEADER), 0
-        self._database.seek(0)
-        while image := self._read(self._database, (number - 1) * PAGE_SIZE):
-            yield image, _FILE_HEADER if number == 1 else 0
-            number += 1
+        while chunk := self._read(self._database, (number - 1) * PAGE_SIZE, _CHUNK_PAGES * PAGE_SIZE):
+            for at in range(0, len(chunk), PAGE_SIZE):
+                yield chunk[at : at + PAGE_SIZE], _FILE_HEADER if number == 1 else 0
+                number += 1
 
     @staticmethod
-    def _read(file: BinaryIO, offset: int) -> bytes:
+    def _read(file: BinaryIO, offset: int, size: int = PAGE_SIZE) -> bytes:
         file.seek(offset)
-        return file.read(PAGE_SIZE)
+        return file.read(size)
 
     def overflow(self, number: int, size: int, use_log: bool) -> bytes:
         """Return the content of a chain of overflow pages, shorter if the chain is broken."""
@@ -117,7 +118,7 @@ def _record(row_id: int, content: bytes) -> tuple[int, bytes] | None:
         return None
     start = header_size + _INTEGER_SIZES[types[1]]
     data = content[start : start + (types[2] - 12) // 2]
-    return None if unpack(row_id, data) is None else (row_id, data)
+    return (row_id, data) if is_intact(row_id, data) else None
 
 
 _INTEGER_SIZES = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8, 8: 0, 9: 0}

@@ -13,8 +13,8 @@ from ingest.agent.queue import QueuedSnapshot, TelemetryQueue
 
 log = logging.getLogger(__name__)
 BATCH_SIZE = 500  # snapshots of one request
-MAX_BATCH_POINTS = 10_000
-MAX_BATCH_BYTES = 512 * 1024  # as snapshots; a bulk request has about four times that before compression
+MAX_BATCH_POINTS = 4000  # a few hundred kilobytes as JSON; larger batches are hardly faster
+MAX_BATCH_BYTES = 128 * 1024  # as snapshots; a bulk request has about four times that before compression
 POLL_TIME = 1.0  # seconds
 
 

@@ -30,6 +30,7 @@ ExecStart={python} /{program} run --config /{config}
 Restart=always
 RestartSec=5
 StateDirectory=telemetry-agent
+Environment=MALLOC_ARENA_MAX=1
 MemoryHigh=64M
 NoNewPrivileges=true
 ProtectSystem=full

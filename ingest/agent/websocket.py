@@ -177,7 +177,7 @@ class WebSocketServer:
             client.close()
 
     def _converse(self, client: _Client) -> None:
-        """Answer pings and closing until the connection ends; what the client says is ignored."""
+        """Answer pings and closing until the connection ends; other messages are ignored."""
         if greeting := self._greeting():
             client.send(TEXT, greeting.encode())
         try:

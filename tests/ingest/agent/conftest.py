@@ -52,6 +52,7 @@ class RecordingSite:
         self.date: float | None = None
         self.lock = threading.Lock()
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server.handle_error = lambda *_: None  # type: ignore[method-assign]  # clients that hang up
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     @property

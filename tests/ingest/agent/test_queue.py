@@ -206,7 +206,7 @@ os.write(2, b"STOP\\n")
 
 
 @pytest.mark.slow
-def test_large_queue_opens_fast_and_reads_only_what_is_asked(open_queue: OpenQueue) -> None:
+def test_large_queue_opens_fast_and_reads_only_the_limit(open_queue: OpenQueue) -> None:
     queue = open_queue(max_size=10**6, max_bytes=10**9)
     for start in range(0, 20_000, 1000):
         queue.enqueue_many([snapshot(start + index, text="x" * 5000) for index in range(1000)])
