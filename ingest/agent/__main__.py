@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 import signal
+import sqlite3
 import sys
 import time
 from pathlib import Path
@@ -99,7 +100,7 @@ def main() -> int:
         return {"run": run, "once": once, "status": status}[arguments.command](arguments.config)
     except (InvalidConfig, InstallFailed) as error:
         print(error, file=sys.stderr)
-    except (OSError, ValueError) as error:  # the key file, the queue's folder, the URL
+    except (OSError, ValueError, sqlite3.Error) as error:  # the key file, the queue's folder, the URL
         print(f"the agent cannot start: {error}", file=sys.stderr)
     return 2
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import http.client
 import json
@@ -115,10 +114,13 @@ class TelemetryPoster:
         self._learn(answer)
         return classify(answer)
 
-    def fetch_date(self) -> None:
-        """Request the site's time, for a clock that may be wrong before anything was sent."""
-        with contextlib.suppress(OSError, http.client.HTTPException):
+    def fetch_date(self) -> bool:
+        """Request the site's time before anything is sent, since the clock may be wrong; return whether it answers."""
+        try:
             self._learn(self._connection.request("GET", LIVENESS_PATH, None, {"User-Agent": _USER_AGENT}))
+        except (OSError, http.client.HTTPException):
+            return False
+        return True
 
     def _learn(self, answer: HttpAnswer) -> None:
         if self._on_date is not None and parse_object(answer.body) is not None:  # not of a proxy with another clock

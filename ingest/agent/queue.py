@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sqlite3
 import threading
@@ -11,8 +12,9 @@ from typing import Any, NamedTuple, TypeVar
 
 from ingest.agent.machine_clock import MachineClock, parse_rfc3339
 from ingest.agent.queue_file import QueueFile
+from ingest.agent.queue_limits import drop_expired, drop_oldest, make_room, oldest_queued, subtract, update_first
 from ingest.agent.queue_repair import beside
-from ingest.agent.queue_rows import OVERHEAD, Record, pack, unpack
+from ingest.agent.queue_rows import Record, pack, unpack
 from ingest.agent.queue_state import DROP_REASONS, QueueState
 from ingest.agent.reserve import Reserve
 
@@ -61,10 +63,18 @@ class TelemetryQueue:
         self.max_size, self.max_bytes, self.max_age = max_size, max_bytes, float(max_age)
         self._clock = clock or MachineClock()
         self._lock = threading.RLock()
-        self._file = QueueFile(Path(db_path), self._clock)
         self._reserve = Reserve(beside(Path(db_path), ".reserve"))
+        self._file = self._open(Path(db_path))
         self._reserve.restore()
         self._dropped_on_full_disk = 0  # not stored yet
+
+    def _open(self, path: Path) -> QueueFile:
+        try:
+            return QueueFile(path, self._clock)
+        except (sqlite3.OperationalError, OSError) as error:
+            if not is_disk_full(error) or not self._reserve.release():
+                raise
+        return QueueFile(path, self._clock)
 
     def enqueue(self, payload: dict[str, Any]) -> int:
         """Add a snapshot; return its id. Raises ValueError for one that cannot be sent, and DiskFull."""
@@ -92,8 +102,9 @@ class TelemetryQueue:
 
     def _insert(self, records: Sequence[Record]) -> list[int]:
         with self._file.transaction() as (connection, state):
-            self._expire(connection, state)
-            self._make_room(connection, state, len(records), sum(len(record.payload) for record in records))
+            drop_expired(connection, state, self.max_age)
+            size = sum(len(record.payload) for record in records)
+            make_room(connection, state, self.max_size, self.max_bytes, len(records), size)
             state.written += self._dropped_on_full_disk
             state.drop("disk", self._dropped_on_full_disk)
             first = state.written + 1
@@ -105,7 +116,7 @@ class TelemetryQueue:
             if not state.pending:
                 state.first = first
             state.pending += len(records)
-            self._make_room(connection, state, 0, 0)  # more than max_size at once
+            make_room(connection, state, self.max_size, self.max_bytes, 0, 0)  # more than max_size at once
         self._dropped_on_full_disk = 0
         return list(range(first, first + len(records)))
 
@@ -119,7 +130,7 @@ class TelemetryQueue:
 
     def _dequeue(self, limit: int, max_bytes: int) -> list[QueuedSnapshot]:
         state = self._file.read_state()
-        oldest = self._oldest_queued(state)
+        oldest = oldest_queued(self._file.connection, state)
         if oldest is not None and self._file.age(state) - oldest > self.max_age:
             self._with_space(self._expire_now)
         snapshots: list[QueuedSnapshot] = []
@@ -168,13 +179,13 @@ class TelemetryQueue:
                 row = connection.execute("SELECT length(record) FROM snapshots WHERE id = ?", (row_id,)).fetchone()
                 if row is not None:
                     connection.execute("DELETE FROM snapshots WHERE id = ?", (row_id,))
-                    _subtract(state, 1, row[0])
+                    subtract(state, 1, row[0])
                     removed += 1
             if reason:
                 state.drop(reason, removed)
             else:
                 state.sent += removed
-            _update_first(connection, state)
+            update_first(connection, state)
 
     def mark_failed(self, snapshot_id: int | Iterable[int], max_retries: int | None = None) -> None:
         """Count a failed delivery. With `max_retries`, drop what has failed that many times; else it is kept."""
@@ -242,40 +253,11 @@ class TelemetryQueue:
 
     def _read_stats(self) -> tuple[QueueState, float | None, float]:
         state = self._file.read_state()
-        return state, self._oldest_queued(state), self._file.age(state)
-
-    def _oldest_queued(self, state: QueueState) -> float | None:
-        row = self._file.connection.execute(
-            "SELECT id, record FROM snapshots WHERE id >= ? ORDER BY id LIMIT 1", (state.first,)
-        ).fetchone()
-        record = unpack(*row) if row else None
-        return record.queued if record else None
+        return state, oldest_queued(self._file.connection, state), self._file.age(state)
 
     def _expire_now(self) -> None:
         with self._file.transaction() as (connection, state):
-            self._expire(connection, state)
-
-    def _expire(self, connection: sqlite3.Connection, state: QueueState) -> None:
-        while state.pending and (oldest := self._oldest_queued(state)) is not None:
-            if state.age - oldest <= self.max_age:
-                return
-            self._drop_oldest(connection, state, "age", 1)
-
-    def _make_room(self, connection: sqlite3.Connection, state: QueueState, count: int, size: int) -> None:
-        while state.pending and (
-            state.pending + count > self.max_size or (state.bytes + size > self.max_bytes and state.pending + count > 1)
-        ):
-            self._drop_oldest(connection, state, "size", 1)
-
-    def _drop_oldest(self, connection: sqlite3.Connection, state: QueueState, reason: str, count: int) -> None:
-        rows = connection.execute("SELECT id, length(record) FROM snapshots ORDER BY id LIMIT ?", (count,)).fetchall()
-        if not rows:
-            state.pending = state.bytes = 0
-            return
-        connection.execute("DELETE FROM snapshots WHERE id <= ?", (rows[-1][0],))
-        _subtract(state, len(rows), sum(size for _, size in rows))
-        state.drop(reason, len(rows))
-        _update_first(connection, state)
+            drop_expired(connection, state, self.max_age)
 
     def _with_space(self, change: Callable[[], T]) -> T:
         """Run a change; on a full disk free the reserve, then drop the oldest snapshots. Raises DiskFull."""
@@ -283,7 +265,7 @@ class TelemetryQueue:
             try:
                 return change()
             except sqlite3.OperationalError as error:
-                if not _is_disk_full(error):
+                if not is_disk_full(error):
                     raise
                 full = error
                 self._reserve.release()
@@ -292,7 +274,7 @@ class TelemetryQueue:
                 self._file.limit_growth(True)
                 if attempt:
                     with self._file.transaction() as (connection, state):
-                        self._drop_oldest(connection, state, "disk", _FREED_ROWS)
+                        drop_oldest(connection, state, "disk", _FREED_ROWS)
             except sqlite3.OperationalError:
                 continue
         raise DiskFull(f"the queue {self._file.path} cannot be written: {full}")
@@ -335,19 +317,10 @@ def _ids(snapshot_id: int | Iterable[int]) -> list[int]:
     return [snapshot_id] if isinstance(snapshot_id, int) else list(snapshot_id)
 
 
-def _subtract(state: QueueState, count: int, record_sizes: int) -> None:
-    state.pending = max(0, state.pending - count)
-    state.bytes = max(0, state.bytes - (record_sizes - OVERHEAD * count))
-
-
-def _update_first(connection: sqlite3.Connection, state: QueueState) -> None:
-    row = connection.execute("SELECT min(id) FROM snapshots").fetchone()
-    state.first = row[0] or state.written + 1
-
-
-def _is_disk_full(error: sqlite3.Error) -> bool:
+def is_disk_full(error: Exception) -> bool:
+    """Return whether an error of SQLite or of the system says that the disk is full."""
     text = str(error)
-    return "disk is full" in text or "disk I/O error" in text
+    return "disk is full" in text or "disk I/O error" in text or getattr(error, "errno", None) == errno.ENOSPC
 
 
 def _is_damage(error: sqlite3.Error) -> bool:

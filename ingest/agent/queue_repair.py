@@ -18,7 +18,8 @@ from ingest.agent.queue_state import QueueState, encode_state
 from ingest.agent.salvage import salvage
 
 log = logging.getLogger(__name__)
-_ROWS = 1000  # of one statement
+_ROWS = 500  # of one transaction
+_STATE_SIZE = 2048
 
 
 def beside(path: Path, suffix: str) -> Path:
@@ -35,14 +36,15 @@ def create_file(path: Path, state: QueueState, source: Path | None = None) -> Qu
     connection = sqlite3.connect(str(path), isolation_level=None)
     try:
         connection.executescript(
-            f"PRAGMA page_size = {PAGE_SIZE}; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"
+            f"PRAGMA page_size = {PAGE_SIZE}; PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF;"
             f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
-            f"BEGIN; {SCHEMA['snapshots']}; {SCHEMA['state']};"
+            f"{SCHEMA['snapshots']}; {SCHEMA['state']};"
         )
+        # Before the rows, so that it has its space when the disk is full.
+        connection.execute("INSERT INTO state VALUES (1, ?)", (encode_state(state).ljust(_STATE_SIZE, b"\0"),))
         if source is not None:
             state = _copy_rows(connection, state, source)
-        connection.execute("INSERT INTO state VALUES (1, ?)", (encode_state(state),))
-        connection.execute("COMMIT")
+        connection.execute("UPDATE state SET record = ? WHERE id = 1", (encode_state(state),))
     finally:
         connection.close()
     path.chmod(0o600)
@@ -56,10 +58,14 @@ def _copy_rows(connection: sqlite3.Connection, state: QueueState, source: Path) 
     full = False
     while not full and (batch := list(islice(rows, _ROWS))):
         try:
+            connection.execute("BEGIN")
             connection.executemany("INSERT OR IGNORE INTO snapshots VALUES (?, 0, ?)", batch)
+            connection.execute("COMMIT")
         except sqlite3.OperationalError as error:
             log.error("the salvage of the queue ends early: %s", error)
             full = True
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
     count, size, first, last = connection.execute(
         "SELECT count(*), coalesce(sum(length(record)), 0), min(id), max(id) FROM snapshots"
     ).fetchone()

@@ -9,13 +9,14 @@ from ingest.agent.answers import Action, Outcome
 from ingest.agent.bulk import count_points
 from ingest.agent.clock_offset import ClockOffset
 from ingest.agent.poster import TelemetryPoster
-from ingest.agent.queue import QueuedSnapshot, TelemetryQueue
+from ingest.agent.queue import DiskFull, QueuedSnapshot, TelemetryQueue
 
 log = logging.getLogger(__name__)
 BATCH_SIZE = 500  # snapshots of one request
 MAX_BATCH_POINTS = 4000  # a few hundred kilobytes as JSON; larger batches are hardly faster
 MAX_BATCH_BYTES = 128 * 1024  # as snapshots; a bulk request has about four times that before compression
 POLL_TIME = 1.0  # seconds
+DISK_FULL_PAUSE = 30.0
 
 
 class Sender:
@@ -25,21 +26,26 @@ class Sender:
         self._queue, self._poster, self._clock = queue, poster, clock
         self._batch_size = BATCH_SIZE
         self._failures = 0
+        self._has_date = False  # the site has answered a request for its time, with or without one
         self.last_error = ""
 
     def run(self, wait: Callable[[float], bool]) -> None:
         """Send until `wait` returns True."""
         pause = 0.0
         while not wait(pause):
-            pause = self.step()
+            try:
+                pause = self.step()
+            except DiskFull as error:  # what was sent cannot be removed; sending it again changes nothing
+                log.error("%s", error)
+                pause = DISK_FULL_PAUSE
 
     def step(self) -> float:
         """Send one request; return the seconds to wait before the next."""
         batch = self._next_batch()
         if not batch:
             return POLL_TIME
-        if not self._clock.is_known:
-            self._poster.fetch_date()
+        if not self._clock.is_known and not self._has_date:
+            self._has_date = self._poster.fetch_date()
         outcome = self._poster.post_batch([self._clock.corrected_payload(snapshot) for snapshot in batch])
         ids = [snapshot.id for snapshot in batch]
         if outcome.action is Action.STORED:

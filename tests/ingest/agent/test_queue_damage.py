@@ -1,5 +1,6 @@
 """The disk queue with damaged files, foreign files and a full disk."""
 
+import contextlib
 import logging
 import os
 import random
@@ -166,7 +167,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     except (FileNotFoundError, subprocess.CalledProcessError):
         pytest.skip("only root can mount a small disk")
     yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill_disk(folder: Path) -> None:
+    with open(folder / "other", "wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(b"x" * 4096):
+            pass
 
 
 @pytest.mark.slow
@@ -192,15 +199,29 @@ def test_full_disk_recovers_without_hands(small_disk: Path) -> None:
 def test_snapshots_can_be_removed_from_a_disk_that_others_filled_to_the_last_byte(small_disk: Path) -> None:
     queue = TelemetryQueue(small_disk / "queue.db", clock=ManualClock())
     queue.enqueue_many([snapshot(number, text="x" * 1000) for number in range(500)])
-    with open(small_disk / "other", "wb", buffering=0) as file:
-        try:
-            while file.write(b"x" * 4096):
-                pass
-        except OSError:
-            pass
+    fill_disk(small_disk)
     assert len(drain(queue)) == 500
     queue.enqueue(snapshot(1000))
     (small_disk / "other").unlink()
     assert drain(queue) == [1000]
     assert queue.get_stats()["lost"] == 0
+    queue.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damaged", [False, True])
+def test_queue_opens_on_a_full_disk(small_disk: Path, damaged: bool) -> None:
+    queue = TelemetryQueue(small_disk / "queue.db", clock=ManualClock())
+    queue.enqueue_many([snapshot(number, text="x" * 1000) for number in range(900)])
+    queue.close()
+    if damaged:
+        with open(small_disk / "queue.db", "r+b") as file:
+            file.write(b"\0" * 100)
+    fill_disk(small_disk)
+    queue = TelemetryQueue(small_disk / "queue.db", clock=ManualClock())
+    queue.enqueue(snapshot(1000))
+    assert_balanced(queue)
+    delivered = drain(queue)
+    assert delivered[-1] == 1000
+    assert len(delivered) > (300 if damaged else 890)
     queue.close()
