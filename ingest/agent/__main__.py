@@ -8,8 +8,10 @@ import logging
 import signal
 import sqlite3
 import sys
+import threading
 import time
 from pathlib import Path
+from queue import SimpleQueue
 
 from ingest.agent import VERSION
 from ingest.agent.config import DEFAULT_CONFIG, InvalidConfig, read_config
@@ -22,12 +24,20 @@ from ingest.agent.service import InstallFailed, install, uninstall
 
 
 def run(config_path: Path) -> int:
-    """Run the agent until SIGTERM or SIGINT."""
+    """Run the agent until SIGTERM or SIGINT; return 1 if it ends by itself."""
     agent = Agent(read_config(config_path))
+    # The handler runs between any two steps of the main thread, which may hold the lock of an Event.
+    signals: SimpleQueue[int] = SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: agent.stop())
+        signal.signal(number, lambda number, _: signals.put(number))
+
+    def stop() -> None:
+        signals.get()
+        agent.stop()
+
+    threading.Thread(target=stop, daemon=True, name="stop").start()
     agent.run()
-    return 0
+    return 1 if agent.has_failed else 0
 
 
 def once(config_path: Path) -> int:

@@ -27,7 +27,7 @@ SETTLE_TIME = 1.0  # seconds before the first snapshot; rates over less say noth
 
 
 class Agent:
-    """Everything that the agent runs. `stop` may be called from any thread and from a signal handler."""
+    """Everything that the agent runs. `stop` may be called from any thread."""
 
     def __init__(self, config: Config, clock: MachineClock | None = None) -> None:
         self._config, self._clock = config, clock or MachineClock()
@@ -47,6 +47,7 @@ class Agent:
         self._host = HostMeasurement()
         self._statsd = StatsdMetrics()
         self._last_text = ""
+        self.has_failed = False
         self.servers: dict[str, LocalServer] = {}
 
     def stop(self) -> None:
@@ -76,7 +77,7 @@ class Agent:
             self.sender.run(self._stopped.wait)
         except Exception:
             log.exception("the sender failed")
-            raise
+            self.has_failed = True
         finally:  # without a sender the process has to end, so that systemd restarts it
             self._stopped.set()
 

@@ -85,7 +85,7 @@ class TelemetryQueue:
         encoded = [self._encode(payload) for payload in payloads]
         with self._lock:
             try:
-                ids = self._with_space(lambda: self._insert(encoded))
+                ids = self._changed(lambda: self._insert(encoded))
             except DiskFull:
                 self._dropped_on_full_disk += len(encoded)
                 raise
@@ -169,7 +169,7 @@ class TelemetryQueue:
         ids = _ids(snapshot_id)
         if ids:
             with self._lock:
-                self._guarded(lambda: self._with_space(lambda: self._remove(ids, reason)))
+                self._changed(lambda: self._remove(ids, reason))
             self._restore_reserve()
 
     def _remove(self, ids: Sequence[int], reason: str) -> None:
@@ -191,7 +191,7 @@ class TelemetryQueue:
         """Count a failed delivery. With `max_retries`, drop what has failed that many times; else it is kept."""
         ids = _ids(snapshot_id)
         with self._lock:
-            self._guarded(lambda: self._with_space(lambda: self._count_failure(ids, max_retries)))
+            self._changed(lambda: self._count_failure(ids, max_retries))
 
     def _count_failure(self, ids: Sequence[int], max_retries: int | None) -> None:
         with self._file.transaction() as (connection, _):
@@ -206,8 +206,13 @@ class TelemetryQueue:
 
     def count_rejected_points(self, count: int) -> None:
         """Count values that the site rejected of snapshots that it stored."""
-        with self._lock, self._file.transaction() as (_, state):
-            state.points_rejected += count
+
+        def add() -> None:
+            with self._file.transaction() as (_, state):
+                state.points_rejected += count
+
+        with self._lock:
+            self._changed(add)
 
     def read_clock(self) -> dict[str, Any]:
         """Return what `store_clock` stored last."""
@@ -222,7 +227,7 @@ class TelemetryQueue:
                 state.clock = clock
 
         with self._lock:
-            self._guarded(lambda: self._with_space(store))
+            self._changed(store)
 
     def get_queue_size(self) -> int:
         """Return the number of snapshots in the queue."""
@@ -258,6 +263,10 @@ class TelemetryQueue:
     def _expire_now(self) -> None:
         with self._file.transaction() as (connection, state):
             drop_expired(connection, state, self.max_age)
+
+    def _changed(self, change: Callable[[], T]) -> T:
+        """Run a change with repair and with space."""
+        return self._guarded(lambda: self._with_space(change))
 
     def _with_space(self, change: Callable[[], T]) -> T:
         """Run a change; on a full disk free the reserve, then drop the oldest snapshots. Raises DiskFull."""

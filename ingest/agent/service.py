@@ -34,7 +34,6 @@ Environment=MALLOC_ARENA_MAX=1
 MemoryHigh=64M
 NoNewPrivileges=true
 ProtectSystem=full
-PrivateTmp=true
 
 [Install]
 WantedBy=multi-user.target

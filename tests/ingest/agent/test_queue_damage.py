@@ -93,19 +93,42 @@ def test_unreadable_file_is_set_aside_and_its_rows_are_salvaged(
     assert drain(queue) == [0, 1, 2, 3, 4]
 
 
-def test_damage_found_while_running_is_repaired(open_queue: OpenQueue, tmp_path: Path) -> None:
+@pytest.mark.parametrize("first_call", ["dequeue", "enqueue", "get_stats"])
+def test_damage_found_while_running_is_repaired(open_queue: OpenQueue, tmp_path: Path, first_call: str) -> None:
     queue = open_queue(max_size=10_000)
     queue.enqueue_many([snapshot(number, text="x" * 1000) for number in range(3000)])
     queue._file.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     queue._file.connection.execute("PRAGMA cache_size = 0")
     with open(tmp_path / "queue.db", "r+b") as file:
-        for page in range(2, 500):
+        for page in range(1, 500):
             file.seek(page * 4096)
             file.write(b"\xff" * 100)
+    if first_call == "enqueue":
+        queue.enqueue(snapshot(3000))
+    elif first_call == "get_stats":
+        queue.get_stats()
     delivered = drain(queue)
     stats = queue.get_stats()
     assert 0 < len(delivered) < 3000
-    assert len(delivered) + stats["lost"] + stats["dropped"]["damaged"] == 3000
+    assert len(delivered) + stats["lost"] + stats["dropped"]["damaged"] == (3001 if first_call == "enqueue" else 3000)
+    assert stats["lost"] > 0
+
+
+def test_damage_while_another_process_uses_the_file_is_an_error_until_the_next_start(
+    open_queue: OpenQueue, tmp_path: Path
+) -> None:
+    queue, other = open_queue(max_size=5000), open_queue(max_size=5000)
+    queue.enqueue_many([snapshot(number, text="x" * 1000) for number in range(100)])
+    queue._file.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    queue._file.connection.execute("PRAGMA cache_size = 0")
+    with open(tmp_path / "queue.db", "r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * 100)
+    with pytest.raises(sqlite3.DatabaseError, match="malformed"):
+        queue.dequeue(10)
+    queue.close()
+    other.close()
+    assert drain(open_queue())
 
 
 def test_deleted_file_is_reported_as_lost(open_queue: OpenQueue, tmp_path: Path) -> None:
