@@ -35,7 +35,7 @@ class Sender:
         while not wait(pause):
             try:
                 pause = self.step()
-            except DiskFull as error:  # what was sent cannot be removed; sending it again changes nothing
+            except DiskFull as error:  # sent snapshots stay in the queue; sending them again changes nothing
                 log.error("%s", error)
                 pause = DISK_FULL_PAUSE
 

@@ -12,8 +12,11 @@ from typing import Any
 
 import pytest
 
+from ingest.agent.clock_offset import ClockOffset
 from ingest.agent.machine_clock import MachineClock
+from ingest.agent.poster import TelemetryPoster
 from ingest.agent.queue import TelemetryQueue
+from ingest.agent.sender import POLL_TIME, Sender
 
 STORED = b'{"success": true, "ingested_count": 1, "failed_count": 0, "errors": []}'
 START = 1_800_000_000.0
@@ -173,3 +176,42 @@ def drain(queue: TelemetryQueue) -> list[int]:
         numbers += [item.payload["number"] for item in batch]
         queue.mark_sent([item.id for item in batch])
     return numbers
+
+
+PostTo = Callable[..., TelemetryPoster]
+
+
+@pytest.fixture
+def post_to() -> Iterator[PostTo]:
+    posters: list[TelemetryPoster] = []
+
+    def create(url: str, **options: Any) -> TelemetryPoster:
+        posters.append(TelemetryPoster(url, **options))
+        return posters[-1]
+
+    yield create
+    for poster in posters:
+        poster.close()
+
+
+@pytest.fixture
+def sender(
+    recording_site: RecordingSite, open_queue: OpenQueue, post_to: PostTo, clock: ManualClock
+) -> tuple[Sender, TelemetryQueue]:
+    queue = open_queue()
+    offset = ClockOffset(queue, clock)
+    poster = post_to(recording_site.url, timeout=5, on_date=offset.learn)
+    recording_site.date = START
+    return Sender(queue, poster, offset), queue
+
+
+def send_all(sender: Sender) -> list[float]:
+    """Send until the queue is empty; return the pauses."""
+    pauses = []
+    while (pause := sender.step()) != POLL_TIME:
+        pauses.append(pause)
+    return pauses
+
+
+def numbers(site: RecordingSite) -> list[int]:
+    return sorted(value for (_, _, name), value in site.stored.items() if name == "number")

@@ -1,68 +1,27 @@
 """The HTTP client, the sender and the clock offset against a real HTTP server."""
 
 import itertools
-import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
 from contextlib import closing
 from email.utils import formatdate
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ingest.agent.answers import MAX_RETRY_AFTER, parse_retry_after
-from ingest.agent.bulk import bulk_body
-from ingest.agent.clock_offset import ClockOffset
-from ingest.agent.machine_clock import parse_rfc3339, rfc3339
 from ingest.agent.poster import TelemetryPoster
 from ingest.agent.queue import TelemetryQueue
-from ingest.agent.sender import POLL_TIME, Sender
-from ingest.wire.snapshot import decode_snapshot
-from ingest.wire.telemetry_json import decode_bulk
-from tests.ingest.agent.conftest import START, STORED, ManualClock, OpenQueue, RecordingSite, snapshot
-
-PostTo = Callable[..., TelemetryPoster]
-
-
-@pytest.fixture
-def post_to() -> Iterator[PostTo]:
-    posters: list[TelemetryPoster] = []
-
-    def create(url: str, **options: Any) -> TelemetryPoster:
-        posters.append(TelemetryPoster(url, **options))
-        return posters[-1]
-
-    yield create
-    for poster in posters:
-        poster.close()
-
-
-@pytest.fixture
-def sender(
-    recording_site: RecordingSite, open_queue: OpenQueue, post_to: PostTo, clock: ManualClock
-) -> tuple[Sender, TelemetryQueue]:
-    queue = open_queue()
-    offset = ClockOffset(queue, clock)
-    poster = post_to(recording_site.url, timeout=5, on_date=offset.learn)
-    recording_site.date = START
-    return Sender(queue, poster, offset), queue
-
-
-def send_all(sender: Sender) -> list[float]:
-    """Send until the queue is empty; return the pauses."""
-    pauses = []
-    while (pause := sender.step()) != POLL_TIME:
-        pauses.append(pause)
-    return pauses
-
-
-def numbers(site: RecordingSite) -> list[int]:
-    return sorted(value for (_, _, name), value in site.stored.items() if name == "number")
+from ingest.agent.sender import Sender
+from tests.ingest.agent.conftest import (
+    STORED,
+    PostTo,
+    RecordingSite,
+    numbers,
+    send_all,
+    snapshot,
+)
 
 
 def test_documented_example(recording_site: RecordingSite, post_to: PostTo) -> None:
@@ -306,82 +265,3 @@ def test_endless_answer_is_not_read_to_its_end(post_to: PostTo, recording_site: 
 def test_invalid_url_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="backend_url"):
         TelemetryPoster(url)
-
-
-VALUES = st.one_of(
-    st.floats(allow_nan=False, allow_infinity=False), st.integers(-1000, 1000), st.booleans(), st.text(max_size=5)
-)
-NAMES = st.text("abc.", min_size=1, max_size=4)
-FIELDS = st.recursive(VALUES, lambda inner: st.dictionaries(NAMES, inner, max_size=3), max_leaves=8)
-
-
-@given(fields=st.dictionaries(st.one_of(NAMES, st.just("metrics")), FIELDS, min_size=1, max_size=4))
-def test_bulk_request_stores_the_same_series_as_the_snapshot(fields: dict[str, Any]) -> None:
-    document = {"node_id": "box", "timestamp": "2027-01-15T08:00:00Z", **fields}
-    body = bulk_body([document])
-    if not body["box"]:
-        return
-    one, many = decode_snapshot(json.dumps(document).encode()), decode_bulk(json.dumps(body).encode())
-
-    def stored(batch: Any) -> list[tuple[Any, ...]]:
-        return [
-            (group.device_id, batch.metrics[index], int(batch.times[index]), batch.values[index])
-            for group in batch.groups
-            for index in range(group.start, group.stop)
-        ]
-
-    assert stored(one) == stored(many)
-    assert len(one.rejected) == len(many.rejected)
-
-
-def test_time_of_a_right_clock_is_sent_as_measured(
-    recording_site: RecordingSite, sender: tuple[Sender, TelemetryQueue], clock: ManualClock
-) -> None:
-    sending, queue = sender
-    recording_site.date = START + 40
-    for _ in range(2):
-        queue.enqueue({**snapshot(1), "timestamp": rfc3339(clock.time())})
-        send_all(sending)
-    assert {time for _, time, _ in recording_site.stored} == {rfc3339(START)}
-
-
-def test_time_of_a_wrong_clock_is_corrected_to_the_same_time_at_each_attempt(
-    recording_site: RecordingSite, sender: tuple[Sender, TelemetryQueue], clock: ManualClock
-) -> None:
-    sending, queue = sender
-    clock.now = 1000.0  # 1970
-    recording_site.answers += [(503, {}, b""), (503, {}, b"")]
-    queue.enqueue({**snapshot(1), "timestamp": rfc3339(clock.time())})
-    sending.step()
-    clock.advance(7200)
-    recording_site.date = START + 7201
-    sending.step()
-    recording_site.date = START + 7203
-    send_all(sending)
-    ((_, sent_time, _),) = {key for key in recording_site.stored if key[2] == "number"}
-    assert abs((parse_rfc3339(sent_time) or 0) - START) < 3
-
-
-def test_time_after_the_clock_was_set_is_corrected_for_the_snapshots_before(
-    recording_site: RecordingSite, sender: tuple[Sender, TelemetryQueue], clock: ManualClock
-) -> None:
-    sending, queue = sender
-    clock.now = 1000.0
-    queue.enqueue({**snapshot(1), "timestamp": rfc3339(clock.time())})
-    clock.advance(100)
-    clock.now = START  # by NTP
-    recording_site.date = START
-    send_all(sending)
-    ((_, sent_time, _),) = {key for key in recording_site.stored if key[2] == "number"}
-    assert abs((parse_rfc3339(sent_time) or 0) - (START - 100)) < 3
-
-
-def test_old_time_of_a_local_program_is_never_corrected(
-    recording_site: RecordingSite, sender: tuple[Sender, TelemetryQueue], clock: ManualClock
-) -> None:
-    sending, queue = sender
-    old = rfc3339(clock.time() - 86400)
-    for _ in range(2):
-        queue.enqueue({**snapshot(1), "timestamp": old})
-        send_all(sending)
-    assert {time for _, time, _ in recording_site.stored} == {old}
