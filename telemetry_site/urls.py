@@ -6,6 +6,7 @@ from django.templatetags.static import static
 from django.urls import include, path, register_converter
 from django.views.generic import RedirectView
 
+from ingest.agent_download import agent_checksum, agent_program
 from rest.path_converters import IdConverter, NameConverter
 from telemetry_site import api_docs, health_views
 from telemetry_site.login import LoginView
@@ -40,6 +41,8 @@ urlpatterns = [
     path("api/v1/service/stats", CapabilitiesView.as_view()),
     path("", include("ingest.document_urls")),
     path("", include("dashboard.api.document_urls")),
+    path("agent.pyz", agent_program, name="agent"),
+    path("agent.pyz.sha256", agent_checksum, name="agent-checksum"),
     path("api/schema/", api_docs.SchemaView.as_view(), name="schema"),
     path("api/docs/", api_docs.SwaggerView.as_view(), name="docs"),
     path("api/docs/redoc/", api_docs.RedocView.as_view(), name="redoc"),

@@ -1,6 +1,7 @@
 """Markup that many templates repeat: icons, times and the options of a select."""
 
 import re
+import shlex
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
@@ -56,6 +57,12 @@ def level_sign(name: str) -> SafeString:
 def words(name: str) -> str:
     """Return a name of the API in words: "Recurring hour" of "recurring_hour"."""
     return name.replace("_", " ").capitalize()
+
+
+@register.filter
+def shell_word(text: str) -> str:
+    """Return a text as one word of a shell command."""
+    return shlex.quote(text)
 
 
 @register.filter

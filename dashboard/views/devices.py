@@ -10,6 +10,7 @@ from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
+from dashboard.agent_state import agent_state
 from dashboard.device_overview import device_rows
 from dashboard.open_alert_counts import BoundedCount
 from dashboard.pagination import PAGE_SIZE, ListPage, address_of, search_of
@@ -85,6 +86,7 @@ def device_page(request: HttpRequest, device_id: str) -> HttpResponse:
     ]
     context = {
         "row": row,
+        "agent": agent_state(row.values),
         "alert_rows": worst_rows(caller_of(request.user), MAX_ALERTS, device_name=row.device.device_id),
         "points": sorted(row.values, key=lambda point: point.metric_name)[:MAX_METRICS],
         "hidden_count": max(0, len(row.values) - MAX_METRICS),

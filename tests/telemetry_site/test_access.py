@@ -48,7 +48,11 @@ USERS = {"viewer", "stranger", "operator", "administrator"}
 
 # (path pattern, methods, allowed callers). Every route must match exactly one row.
 ACCESS_RULES: list[tuple[str, str, set[str] | str]] = [
-    (r"/(health|health/detailed|livez|readyz|login/|logout/|favicon\.ico|api/schema/|api/docs/.*)", "GET POST", PUBLIC),
+    (
+        r"/(health|health/detailed|livez|readyz|login/|logout/|favicon\.ico|agent\.pyz(\.sha256)?|api/schema/|api/docs/.*)",
+        "GET POST",
+        PUBLIC,
+    ),
     (r"/api/v1/telemetry/auth/(token|refresh|revoke)", "POST", PUBLIC),
     (r"/api/v1/telemetry/keys(/{key_id}(/rotate|/revoke)?)?", "GET POST PATCH DELETE", ADMINS),
     (r"/api/v1/telemetry/devices/{device_id}/telemetry(/batch)?", "POST", WRITERS | OWN_DEVICE | GROUP_KEY),

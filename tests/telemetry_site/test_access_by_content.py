@@ -35,7 +35,16 @@ VARIABLE = re.compile(  # parts that differ between two equal requests
     r"|\"request_id\":\"[^\"]*\"|name=\"csrfmiddlewaretoken\" value=\"\w+\""
     r"|\"(?:milliseconds|uptime_seconds|[a-z0-9_]*latency[a-z0-9_]*|requests|error_rate|points_per_second)\":[^,}]+"
 )
-OPEN_TO_ALL = ("/api/docs", "/api/schema", "/favicon", "/health", "/livez", "/readyz", "/telemetry/public")
+OPEN_TO_ALL = (
+    "/agent.pyz",
+    "/api/docs",
+    "/api/schema",
+    "/favicon",
+    "/health",
+    "/livez",
+    "/readyz",
+    "/telemetry/public",
+)
 # What an admin reads of a group somewhere. The names of keys, deletions and senders are for admins and operators only.
 TEXTS = ("device", "group", "group-text", "tag", "metadata", "place", "rule", "rule-text", "message", "note", "silence",
     "pattern", "detail", "channel", "route", "delivery")  # fmt: skip
