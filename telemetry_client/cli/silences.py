@@ -26,7 +26,7 @@ COLUMNS: list[Column] = [
 
 @click.group()
 def silence() -> None:
-    """Create, list and end silences, in which matching alerts notify nobody."""
+    """Create, list and end silences, during which matching alerts send no notifications."""
 
 
 @silence.command()
