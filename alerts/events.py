@@ -16,7 +16,7 @@ class AlertEventData(EventData, frozen=True, kw_only=True):
     """An event about one alert: its state after the change, and who made the change.
 
     device_id  remains after the device is deleted
-    shadow     the alert of a shadow rule, of which nobody is notified
+    shadow     the alert of a shadow rule, which sends no notifications
     """
 
     channel = "alerts"

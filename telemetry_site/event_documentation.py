@@ -32,7 +32,7 @@ An event looks the same everywhere:
 - `subject` is the kind of the object, a slash and its id. Events of one subject arrive in the order of the changes.
 - `time` is when the change was made (UTC). The event arrives after the transaction was committed.
 - `data` has at least the fields below; ignore fields that you do not know. The state of an alert or rule is the one
-  after the change. Events with `"shadow": true` are of shadow rules, of which nobody is notified.
+  after the change. Events with `"shadow": true` belong to shadow rules, which send no notifications.
 - On live streams, users who see only some devices get the events of these devices. Events of a job go to the user who
   ordered it only, and to no user if an API key did.
 

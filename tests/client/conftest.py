@@ -76,13 +76,18 @@ class Shell:
         """Run a command while the block runs; yields the lines that it writes."""
         process = subprocess.Popen(
             ["bash", "-c", f"exec {line}"], cwd=self.folder, env=self.environment, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=_accept_interrupts,
         )  # fmt: skip
         command = BackgroundCommand(process)
         try:
             yield command
         finally:
             command.stop()
+
+
+def _accept_interrupts() -> None:
+    """Let SIGINT end the command: a test run that was started in the background of a script ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class BackgroundCommand:
