@@ -28,6 +28,7 @@ from metrics.storage.errors import StorageUnavailable
 from metrics.streams.encoding import SeriesValue
 from metrics.streams.feeds import FeedKey
 from rest.caller import Caller
+from telemetry_site import websocket_protocol
 from telemetry_site.log_format import JSONFormatter
 from tests.conftest import ApiClient, point
 from tests.dashboard.streams.stream_client import EventStream, closed_with, open_path, open_stream, receive, subscribe
@@ -39,6 +40,12 @@ UPGRADE = (
     "Sec-WebSocket-Version: 13",
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
 )
+
+
+@pytest.fixture(autouse=True)
+def fast_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut a connection soon whose client does not answer a close; clients that broke the protocol do not."""
+    monkeypatch.setattr(websocket_protocol, "CLOSE_TIMEOUT", 0.5)
 
 
 @pytest.fixture
