@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from metrics.query.latest import Point
@@ -16,13 +15,11 @@ QUEUED, OLDEST, DROPPED = "agent.queue.depth", "agent.queue.oldest_unsent_second
 class AgentState:
     """What the agent reported last.
 
-    contact_at  when it measured that
-    queued      snapshots that were not delivered yet; `oldest` is the age of the first of them
-    dropped     snapshots that it had to drop since its installation
+    queued   snapshots that were not delivered yet; `oldest` is the age of the first of them
+    dropped  snapshots that it had to drop since its installation
     """
 
     version: str
-    contact_at: datetime
     queued: int
     oldest: float
     dropped: int
@@ -51,4 +48,4 @@ def agent_state(points: Iterable[Point]) -> AgentState | None:
         point: Any = newest.get(name)
         return float(point.value) if point is not None and isinstance(point.value, int | float) else 0.0
 
-    return AgentState(version.value, version.timestamp, int(number(QUEUED)), number(OLDEST), int(number(DROPPED)))
+    return AgentState(version.value, int(number(QUEUED)), number(OLDEST), int(number(DROPPED)))

@@ -1,10 +1,12 @@
 """`TelemetryConfig`: settings of the library, from arguments, TELEMETRY_* variables or a JSON file."""
 
+import contextlib
 import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,26 @@ BOUNDS = {
 SWITCHES = {"on": True, "true": True, "1": True, "yes": True, "off": False, "false": False, "0": False, "no": False}
 
 
+def _from_environment(name: str) -> Any:
+    """Return the checked value of a setting's variable, or else its default. Raises InvalidInput."""
+    variable = f"TELEMETRY_{name.upper()}"
+    text, default = os.environ.get(variable, "").strip(), DEFAULTS[name]
+    if not text:
+        return default
+    value: Any = text
+    if isinstance(default, bool):
+        value = SWITCHES.get(text.lower(), text)
+    else:
+        with contextlib.suppress(ValueError):
+            value = type(default)(text)
+    return _check(name, value, variable)
+
+
+def _setting(name: str) -> Any:
+    """Return a field whose default is read from the environment."""
+    return field(default_factory=partial(_from_environment, name))
+
+
 @dataclass
 class TelemetryConfig:
     """Settings; one that is not given is read from its environment variable, such as TELEMETRY_BUFFER_SIZE.
@@ -43,23 +65,20 @@ class TelemetryConfig:
     those of RealtimeTelemetryServer; 0 takes a free one.
     """
 
-    buffer_size: int = None  # type: ignore[assignment]  # read in __post_init__, as the others
-    processing_interval: float = None  # type: ignore[assignment]
-    alert_threshold: float = None  # type: ignore[assignment]
-    max_history_size: int = None  # type: ignore[assignment]
-    enable_websocket: bool = None  # type: ignore[assignment]
-    websocket_port: int = None  # type: ignore[assignment]
-    enable_http: bool = None  # type: ignore[assignment]
-    http_port: int = None  # type: ignore[assignment]
-    enable_dashboard: bool = None  # type: ignore[assignment]
-    dashboard_port: int = None  # type: ignore[assignment]
+    buffer_size: int = _setting("buffer_size")
+    processing_interval: float = _setting("processing_interval")
+    alert_threshold: float = _setting("alert_threshold")
+    max_history_size: int = _setting("max_history_size")
+    enable_websocket: bool = _setting("enable_websocket")
+    websocket_port: int = _setting("websocket_port")
+    enable_http: bool = _setting("enable_http")
+    http_port: int = _setting("http_port")
+    enable_dashboard: bool = _setting("enable_dashboard")
+    dashboard_port: int = _setting("dashboard_port")
 
     def __post_init__(self) -> None:
         for setting in fields(self):
-            value, source = getattr(self, setting.name), setting.name
-            if value is None:
-                value, source = _from_environment(setting.name, os.environ)
-            setattr(self, setting.name, _check(setting.name, value, source))
+            setattr(self, setting.name, _check(setting.name, getattr(self, setting.name), setting.name))
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> "TelemetryConfig":
@@ -89,19 +108,6 @@ def read_json(path: Path) -> Any:
         raise InvalidInput(f"{path} cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise InvalidInput(f"{path} is not valid JSON: {error}") from None
-
-
-def _from_environment(name: str, environment: Mapping[str, str]) -> tuple[Any, str]:
-    variable = f"TELEMETRY_{name.upper()}"
-    text, default = environment.get(variable, "").strip(), DEFAULTS[name]
-    if not text:
-        return default, name
-    if isinstance(default, bool):
-        return SWITCHES.get(text.lower(), text), variable
-    try:
-        return type(default)(text), variable
-    except ValueError:
-        return text, variable
 
 
 def _check(name: str, value: Any, source: str) -> Any:

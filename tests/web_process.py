@@ -22,19 +22,26 @@ def serve(port: int) -> None:
 
 
 @contextlib.contextmanager
-def second_web_process(caller: ApiClient) -> Iterator[ApiClient]:
-    """Start a web process; yields the same client there."""
+def web_process(caller: ApiClient) -> Iterator[None]:
+    """Run a web process on the port of a client, and kill it at the end."""
     parameters = connection.settings_dict
     database = {
         name: str(parameters[name]) for name in ("NAME", "USER", "PASSWORD", "HOST", "PORT") if parameters.get(name)
     }
-    there = ApiClient(free_port(), caller.headers)
-    running = ForkedProcess(database, serve, there.port)
+    running = ForkedProcess(database, serve, caller.port)
     try:
-        wait_until(lambda: _is_up(there), 30, "the second process responds")
-        yield there
+        wait_until(lambda: _is_up(caller), 30, "the web process responds")
+        yield
     finally:
         running.kill()
+
+
+@contextlib.contextmanager
+def second_web_process(caller: ApiClient) -> Iterator[ApiClient]:
+    """Start a web process; yields the same client there."""
+    there = ApiClient(free_port(), caller.headers)
+    with web_process(there):
+        yield there
 
 
 def _is_up(caller: ApiClient) -> bool:

@@ -3,41 +3,17 @@
 import contextlib
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from django.db import connection
 
 from telemetry_client import TelemetryConfig, TelemetryProcessor
 from tests.client.conftest import Shell, site_of, variables_of
 from tests.conftest import ApiClient, point
-from tests.forked_process import ForkedProcess
 from tests.telemetry_site.site_process import free_port, wait_until
-from tests.web_process import serve
+from tests.web_process import web_process
 
 pytestmark = pytest.mark.slow
-
-
-@contextlib.contextmanager
-def web_process(caller: ApiClient) -> Iterator[None]:
-    """Run a web process on the port of the caller, and kill it at the end."""
-    parameters = connection.settings_dict
-    names = ("NAME", "USER", "PASSWORD", "HOST", "PORT")
-    database = {name: str(parameters[name]) for name in names if parameters[name]}
-    running = ForkedProcess(database, serve, caller.port)
-    try:
-        wait_until(lambda: _is_up(caller), 30, "the web process responds")
-        yield
-    finally:
-        running.kill()
-
-
-def _is_up(caller: ApiClient) -> bool:
-    try:
-        return caller.get("/health").status == 200
-    except OSError:
-        return False
 
 
 def send(caller: ApiClient, value: float) -> None:
