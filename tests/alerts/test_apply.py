@@ -22,7 +22,7 @@ from alerts.rules.as_code.plan import ApplyPlan, ChangeKind
 from alerts.rules.as_code.yaml_reader import MAX_FILE_BYTES, InvalidFile, read_file
 from metrics.models import AuditEntry
 from rest.names import id_error
-from tests.conftest import empty_tables
+from tests.empty_tables import empty_tables
 
 pytestmark = pytest.mark.usefixtures("site")
 

@@ -1,5 +1,6 @@
 """The stream /ws/live over real sockets: channels, figures and data subscriptions on one connection."""
 
+import itertools
 import json
 import threading
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,7 @@ from metrics.storage import series_registry
 from tests.conftest import ApiClient, point
 from tests.dashboard.factories import open_alert, queryset_of
 from tests.dashboard.streams.stream_client import TIMEOUT, EventStream, closed_with, open_path, receive, values_of
+from tests.telemetry_site.site_process import wait_until
 
 EVENT_CHANNELS = ["alerts", "definitions", "devices", "jobs"]
 
@@ -205,12 +207,27 @@ def test_missed_events_are_sent_after_a_resume(administrator: ApiClient):
             frames.append(receive(socket, "event"))
         subjects = [frame["event"]["subject"] for frame in frames]
         assert subjects[-2:] == ["device/b", "device/c"] and set(subjects) <= {"device/a", "device/b", "device/c"}
-        last = frames[-1]["position"]
-        assert last != position
+        assert frames[-1]["position"] != position
+
+
+def test_received_events_are_not_repeated_once_earlier_transactions_have_ended(administrator: ApiClient):
     with open_live(administrator) as socket:
-        subscribe(socket, "devices", resume_from=last)
-        record(silent("d"))
-        assert "device/b" not in subjects_until(socket, "device/d")
+        position = subscribe(socket, "devices")["position"]
+    names = (f"press {number}" for number in itertools.count())
+
+    def is_without_repeats() -> bool:
+        nonlocal position
+        name = next(names)
+        record(silent(name))
+        with open_live(administrator) as socket:
+            subscribe(socket, "devices", resume_from=position)
+            frames = [receive(socket, "event")]
+            while frames[-1]["event"]["subject"] != f"device/{name}":
+                frames.append(receive(socket, "event"))
+        position = frames[-1]["position"]
+        return name != "press 0" and len(frames) == 1
+
+    wait_until(is_without_repeats, TIMEOUT, "only the new event")
 
 
 @pytest.mark.parametrize(("change", "reason"), [("epoch", "epoch"), ("future", "future"), ("old", "too_old")])
