@@ -31,9 +31,9 @@ EXCEPTION WHEN integrity_constraint_violation THEN
 END $$
 """
 FIND = """
-    IF EXISTS (SELECT FROM {table}) THEN
+    IF EXISTS (SELECT 1 FROM {table}) THEN
         used := used || '{table}'::text;
-        has_many := has_many OR EXISTS (SELECT FROM {table} OFFSET {limit});
+        has_many := has_many OR EXISTS (SELECT 1 FROM {table} OFFSET {limit});
     END IF;"""
 DELETE = """
     IF '{table}' = ANY (used) THEN
