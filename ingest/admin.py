@@ -7,7 +7,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from ingest.identity import keys
-from ingest.models import PREFIX_LENGTH, ApiKey, Rejected, digest_of, new_key
+from ingest.models import PREFIX_LENGTH, AgentConfiguration, ApiKey, Rejected, digest_of, new_key
 from ingest.rejected.listing import replayable_ids, with_kept_counts
 from ingest.rejected.replay import replay
 from ingest.rejected.retention import delete_rows
@@ -100,3 +100,18 @@ class RejectedAdmin(admin.ModelAdmin):
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Rejected]) -> None:
         with read_connection() as connection:
             delete_rows(connection, list(queryset.values_list("pk", flat=True)))
+
+
+@admin.register(AgentConfiguration)
+class AgentConfigurationAdmin(admin.ModelAdmin):
+    """Configuration of agents. It is emptied, not deleted: without a newer version an agent keeps the one it has."""
+
+    list_display = ("device", "version", "interval", "updated_at")
+    list_select_related = ("device",)
+    search_fields = ("device__device_id",)
+    autocomplete_fields = ("device",)
+    fields = ("device", "interval", "probes", "version")
+    readonly_fields = ("version",)
+
+    def has_delete_permission(self, request: HttpRequest, obj: AgentConfiguration | None = None) -> bool:
+        return False

@@ -7,12 +7,22 @@ from typing import Any
 from django.db import models
 from django.utils import timezone
 
+from ingest.agents.models import AgentConfiguration
 from ingest.identity.models import TokenFamily, UsedServiceToken
 from ingest.wire.batch import RejectionReason
 from metrics.models import NAME_LENGTH, Announced, Audited, Device, DeviceGroup
 from rest.caller import Caller, Scope
 
-__all__ = ["ApiKey", "Rejected", "RejectedPacket", "TokenFamily", "UsedServiceToken", "digest_of", "new_key"]
+__all__ = [
+    "AgentConfiguration",
+    "ApiKey",
+    "Rejected",
+    "RejectedPacket",
+    "TokenFamily",
+    "UsedServiceToken",
+    "digest_of",
+    "new_key",
+]
 
 PREFIX_LENGTH = 8
 MAX_SENDER_LENGTH = 250  # so that the names of a row of the rejected inbox fit an index

@@ -1,5 +1,6 @@
 from django.urls import path
 
+from ingest.agents.views import AgentConfigurationView
 from ingest.identity.key_views import KeyResource
 from ingest.identity.token_views import RefreshView, RevokeView, TokenView
 from ingest.rejected.views import RejectedResource
@@ -10,6 +11,7 @@ urlpatterns = [
     path("bulk", BulkIngestView.as_view()),
     path("devices/<name:device_id>/telemetry", PointView.as_view()),
     path("devices/<name:device_id>/telemetry/batch", BatchView.as_view()),
+    path("devices/<name:device_id>/agent", AgentConfigurationView.as_view()),
     path("auth/token", TokenView.as_view()),
     path("auth/refresh", RefreshView.as_view()),
     path("auth/revoke", RevokeView.as_view()),

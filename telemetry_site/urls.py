@@ -6,7 +6,7 @@ from django.templatetags.static import static
 from django.urls import include, path, register_converter
 from django.views.generic import RedirectView
 
-from ingest.agent_download import agent_checksum, agent_program
+from ingest.agents.download import agent_checksum, agent_offer, agent_program
 from rest.path_converters import IdConverter, NameConverter
 from telemetry_site import api_docs, health_views
 from telemetry_site.login import LoginView
@@ -43,6 +43,7 @@ urlpatterns = [
     path("", include("dashboard.api.document_urls")),
     path("agent.pyz", agent_program, name="agent"),
     path("agent.pyz.sha256", agent_checksum, name="agent-checksum"),
+    path("agent.json", agent_offer, name="agent-offer"),
     path("api/schema/", api_docs.SchemaView.as_view(), name="schema"),
     path("api/docs/", api_docs.SwaggerView.as_view(), name="docs"),
     path("api/docs/redoc/", api_docs.RedocView.as_view(), name="redoc"),

@@ -5,19 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import signal
 import sqlite3
 import sys
-import threading
 import time
 from pathlib import Path
-from queue import SimpleQueue
 
 from ingest.agent import VERSION
 from ingest.agent.config import DEFAULT_CONFIG, InvalidConfig, read_config
-from ingest.agent.daemon import SETTLE_TIME, Agent
+from ingest.agent.daemon import SETTLE_TIME
 from ingest.agent.machine_clock import rfc3339
 from ingest.agent.measure import HostMeasurement
+from ingest.agent.process import AgentProcess
 from ingest.agent.queue_repair import beside
 from ingest.agent.queue_state import StateFile
 from ingest.agent.service import InstallFailed, install, uninstall
@@ -25,19 +23,9 @@ from ingest.agent.service import InstallFailed, install, uninstall
 
 def run(config_path: Path) -> int:
     """Run the agent until SIGTERM or SIGINT; return 1 if it ends by itself."""
-    agent = Agent(read_config(config_path))
-    # The handler runs between any two steps of the main thread, which may hold the lock of an Event.
-    signals: SimpleQueue[int] = SimpleQueue()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _: signals.put(number))
-
-    def stop() -> None:
-        signals.get()
-        agent.stop()
-
-    threading.Thread(target=stop, daemon=True, name="stop").start()
-    agent.run()
-    return 1 if agent.has_failed else 0
+    process = AgentProcess(config_path)
+    process.stop_at_signals()
+    return process.run()
 
 
 def once(config_path: Path) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ingest.agent.clock_offset import MAX_OFFSET
+from ingest.agent.ed25519 import decode_key
 from ingest.agent.queue import DEFAULT_PATH, MAX_AGE, MAX_BYTES
 
 DEFAULT_CONFIG = "/etc/telemetry-agent/agent.ini"
@@ -36,7 +37,12 @@ class Probe:
 
 @dataclass(frozen=True)
 class Config:
-    """The settings of the agent. A port of 0 turns the local server off."""
+    """The settings of the agent. A port of 0 turns the local server off.
+
+    site_key       public key that verifies what the site sends; without it, remote configuration and updates are off
+    remote_probes  whether the site may set probes, which are commands that this device runs and files that it reads
+    update         whether the agent replaces itself by the newer one of the site
+    """
 
     url: str
     node_id: str
@@ -51,10 +57,13 @@ class Config:
     websocket_port: int = WEBSOCKET_PORT
     http_port: int = HTTP_PORT
     statsd_port: int = STATSD_PORT
+    site_key: bytes = b""
+    remote_probes: bool = False
+    update: bool = False
     probes: tuple[Probe, ...] = field(default=())
 
 
-_LIMITS = {
+LIMITS = {
     "interval": (1.0, 86400.0),
     "timeout": (0.1, 600.0),
     "max_size": (1, 10**9),
@@ -65,7 +74,9 @@ _LIMITS = {
     "http_port": (0, 65535),
     "statsd_port": (0, 65535),
 }
-_TEXTS = {"url", "node_id", "key_file", "queue_path"}
+_TEXTS = {"url", "node_id", "key_file", "queue_path", "site_key"}
+_SWITCHES = {"remote_probes", "update"}
+_OPTIONS = _TEXTS | _SWITCHES | set(LIMITS)
 _PROBE_OPTIONS = {"command": {"run", "interval", "timeout"}, "file": {"path", "interval"}}
 
 
@@ -87,15 +98,19 @@ def _config(parser: configparser.ConfigParser) -> Config:
     if not parser.has_section("agent"):
         raise InvalidConfig("the section [agent] is missing")
     options = dict(parser["agent"])
-    unknown = sorted(set(options) - _TEXTS - set(_LIMITS))
+    unknown = sorted(set(options) - _OPTIONS)
     if unknown:
-        raise InvalidConfig(f"[agent] {unknown[0]} is unknown: {', '.join(sorted(_TEXTS | set(_LIMITS)))} are accepted")
+        raise InvalidConfig(f"[agent] {unknown[0]} is unknown: {', '.join(sorted(_OPTIONS))} are accepted")
     if not options.get("url"):
         raise InvalidConfig("[agent] url is missing: the URL of the site is accepted")
     node_id = options.get("node_id") or socket.gethostname()
     if len(node_id) > MAX_NAME_LENGTH:
         raise InvalidConfig(f"[agent] node_id has {len(node_id)} characters: at most {MAX_NAME_LENGTH} are accepted")
-    numbers = {name: _number("agent", name, options[name]) for name in _LIMITS if name in options}
+    site_key = _site_key(options.get("site_key", ""))
+    switches = {name: _switch(name, options[name]) for name in _SWITCHES if name in options}
+    if not site_key and any(switches.values()):
+        raise InvalidConfig("[agent] site_key is missing: remote_probes and update need the public key of the site")
+    numbers = {name: _number("agent", name, options[name]) for name in LIMITS if name in options}
     interval = numbers.get("interval", Config.interval)
     return Config(
         url=options["url"],
@@ -103,12 +118,27 @@ def _config(parser: configparser.ConfigParser) -> Config:
         key_file=Path(options["key_file"]) if options.get("key_file") else None,
         queue_path=Path(options.get("queue_path") or DEFAULT_PATH),
         probes=tuple(_probe(parser, name, interval) for name in parser.sections() if name != "agent"),
+        site_key=site_key,
+        **switches,
         **numbers,  # type: ignore[arg-type]
     )
 
 
+def _site_key(text: str) -> bytes:
+    try:
+        return decode_key(text) if text else b""
+    except ValueError as error:
+        raise InvalidConfig(f"[agent] site_key is {text!r:.60}: {error}") from None
+
+
+def _switch(name: str, text: str) -> bool:
+    if text not in ("on", "off"):
+        raise InvalidConfig(f"[agent] {name} is {text!r:.40}: on or off is accepted")
+    return text == "on"
+
+
 def _number(section: str, name: str, text: str) -> float:
-    low, high = _LIMITS[name]
+    low, high = LIMITS[name]
     kind = type(low)
     try:
         value = kind(text)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import logging
+import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from enum import Enum
 from typing import Any, Union
 
 from ingest.agent import VERSION
@@ -18,20 +21,36 @@ from ingest.agent.poster import TelemetryPoster
 from ingest.agent.probes import Probes
 from ingest.agent.queue import DiskFull, TelemetryQueue
 from ingest.agent.sender import Sender
+from ingest.agent.site_config import SiteConfig
 from ingest.agent.statsd import StatsdMetrics, StatsdServer
+from ingest.agent.updates import Updater
 from ingest.agent.websocket import WebSocketServer
 
 log = logging.getLogger(__name__)
 LocalServer = Union[LocalInput, StatsdServer, WebSocketServer]
+POLL_INTERVAL = 120.0  # seconds between two questions for the site's configuration
 SETTLE_TIME = 1.0  # seconds before the first snapshot; rates over less say nothing
+
+
+class Ending(Enum):
+    """Why an agent has ended."""
+
+    STOPPED = "stopped"
+    FAILED = "failed"
+    RECONFIGURED = "reconfigured"  # the site has set another configuration
+    UPDATE = "update"  # a newer program is staged
 
 
 class Agent:
     """Everything that the agent runs. `stop` may be called from any thread."""
 
-    def __init__(self, config: Config, clock: MachineClock | None = None) -> None:
-        self._config, self._clock = config, clock or MachineClock()
+    def __init__(self, config: Config, updater: Updater, clock: MachineClock) -> None:
+        self._clock, self._updater = clock, updater
+        self._site_config = SiteConfig(config)
+        self._config = config = self._site_config.applied()
         self._stopped = threading.Event()
+        self._ending = Ending.STOPPED
+        self._poll_at = 0.0  # uptime at which the site is asked again
         self.queue = TelemetryQueue(
             config.queue_path, config.max_size, config.max_bytes, config.max_age, clock=self._clock
         )
@@ -43,19 +62,22 @@ class Agent:
             wait=self._stopped.wait,
             on_date=self._offset.learn,
         )
-        self.sender = Sender(self.queue, self._poster, self._offset)
+        self.sender = Sender(self.queue, self._poster, self._offset, self._follow_site)
         self._host = HostMeasurement()
         self._statsd = StatsdMetrics()
         self._last_text = ""
-        self.has_failed = False
         self.servers: dict[str, LocalServer] = {}
 
     def stop(self) -> None:
         """End `run`."""
         self._stopped.set()
 
-    def run(self) -> None:
-        """Measure and send until `stop` is called."""
+    def _end(self, ending: Ending) -> None:
+        self._ending = ending
+        self._stopped.set()
+
+    def run(self) -> Ending:
+        """Measure and send until `stop` is called or the agent has to be started again."""
         self._start_servers()
         probes = Probes(self._config.probes, self._stopped.wait)
         sender = threading.Thread(target=self._send, name="sender", daemon=True)
@@ -64,22 +86,35 @@ class Agent:
         self._host.fields()  # the start values of rates
         for at in self._ticks():
             self._take_snapshot(at, probes)
+        self._keep_inputs(probes)
         sender.join(self._config.timeout + 1)
         for server in self.servers.values():
             server.close()
         if not sender.is_alive():
             self._poster.close()
             self.queue.close()
-        log.info("stopped")
+        return self._ending
 
     def _send(self) -> None:
         try:
             self.sender.run(self._stopped.wait)
         except Exception:
             log.exception("the sender failed")
-            self.has_failed = True
-        finally:  # without a sender the process has to end, so that systemd restarts it
-            self._stopped.set()
+            self._end(Ending.FAILED)  # without a sender the process has to end, so that systemd restarts it
+
+    def _follow_site(self) -> None:
+        """Ask the site now and then for its configuration and program, and end if there is a new one."""
+        now = self._clock.uptime()
+        if now < self._poll_at:
+            return
+        self._poll_at = now + POLL_INTERVAL * random.uniform(0.8, 1.2)  # noqa: S311 - not for secrets
+        try:
+            if self._site_config.poll(self._poster.fetch):
+                self._end(Ending.RECONFIGURED)
+            elif self._updater.poll(self._poster.fetch):
+                self._end(Ending.UPDATE)
+        except (OSError, http.client.HTTPException) as error:
+            log.debug("the site's configuration cannot be read: %s", error)
 
     def _ticks(self) -> Iterator[float]:
         """Yield the time of each snapshot at a steady interval, also while the machine's clock is set."""
@@ -90,24 +125,42 @@ class Agent:
             due += self._config.interval * (1 + max(0.0, late) // self._config.interval)
 
     def _take_snapshot(self, at: float, probes: Probes) -> None:
-        snapshot: dict[str, Any] = {"node_id": self._config.node_id, "timestamp": rfc3339(at)}
-        snapshot.update(self._host.fields())
-        for fields in (probes.take(), self._statsd.take(), self._own_metrics(probes)):
-            snapshot.update({name: value for name, value in fields.items() if name not in ("node_id", "timestamp")})
-        try:
-            self.queue.enqueue(snapshot)
-        except (DiskFull, ValueError) as error:
-            log.error("a snapshot is lost: %s", error)
+        snapshot = self._snapshot(
+            at, self._host.fields(), probes.take(), self._statsd.take(), self._own_metrics(probes)
+        )
+        self._enqueue(snapshot)
         self._last_text = json.dumps(nested_snapshot(snapshot))
         stream = self.servers.get("websocket")
         if isinstance(stream, WebSocketServer):
             stream.broadcast(self._last_text)
+
+    def _snapshot(self, at: float, *sources: Mapping[str, Any]) -> dict[str, Any]:
+        snapshot: dict[str, Any] = {"node_id": "", "timestamp": ""}
+        for fields in sources:
+            snapshot.update(fields)
+        snapshot.update({"node_id": self._config.node_id, "timestamp": rfc3339(at)})
+        return snapshot
+
+    def _enqueue(self, snapshot: dict[str, Any]) -> None:
+        try:
+            self.queue.enqueue(snapshot)
+        except (DiskFull, ValueError) as error:
+            log.error("a snapshot is lost: %s", error)
+
+    def _keep_inputs(self, probes: Probes) -> None:
+        """Queue what local programs and probes have given since the last snapshot."""
+        fields = {**probes.take(), **self._statsd.take()}
+        if fields:
+            self._enqueue(self._snapshot(self._clock.time(), fields))
 
     def _own_metrics(self, probes: Probes) -> dict[str, Any]:
         """Return the agent's metrics of itself, stored with the device's."""
         stats = self.queue.get_stats()
         fields: dict[str, Any] = {
             "agent.version": VERSION,
+            "agent.config.version": self._site_config.in_force.version,
+            "agent.config.error": self._site_config.error,
+            "agent.update.error": self._updater.error,
             "agent.queue.depth": stats["queue_size"],
             "agent.queue.bytes": stats["bytes"],
             "agent.queue.oldest_unsent_seconds": round(stats["oldest_unsent_seconds"], 1),

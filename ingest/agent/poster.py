@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import http.client
 import json
 import logging
@@ -17,6 +16,7 @@ from typing import Any
 from ingest.agent import VERSION
 from ingest.agent.answers import Action, Outcome, classify, parse_object
 from ingest.agent.bulk import bulk_body, is_convertible
+from ingest.agent.compression import compress
 from ingest.agent.http_connection import HttpAnswer, SiteConnection
 
 log = logging.getLogger(__name__)
@@ -97,12 +97,9 @@ class TelemetryPoster:
         return outcome
 
     def _post(self, path: str, body: bytes) -> Outcome:
-        headers = {"Content-Type": "application/json", "User-Agent": _USER_AGENT}
-        if self._token:
-            headers["Authorization"] = f"Bearer {self._token}"
+        headers = {"Content-Type": "application/json", **self._headers()}
         if len(body) >= MIN_COMPRESSED:
-            body = gzip.compress(body, 6, mtime=0)
-            headers["Content-Encoding"] = "gzip"
+            headers["Content-Encoding"], body = compress(body)
         try:
             answer = self._connection.request("POST", path, body, headers)
         except socket.timeout as error:
@@ -113,6 +110,16 @@ class TelemetryPoster:
             return Outcome(Action.RETRY, "connection_error", str(error) or type(error).__name__)
         self._learn(answer)
         return classify(answer)
+
+    def _headers(self) -> dict[str, str]:
+        headers = {"User-Agent": _USER_AGENT}
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        return headers
+
+    def fetch(self, path: str) -> HttpAnswer:
+        """Return the answer to a GET. Raises OSError and http.client.HTTPException."""
+        return self._connection.request("GET", path, None, self._headers())
 
     def fetch_date(self) -> bool:
         """Request the site's time before anything is sent, since the clock may be wrong; return whether it answers."""

@@ -22,8 +22,14 @@ DISK_FULL_PAUSE = 30.0
 class Sender:
     """Takes snapshots from the queue, posts them and removes what is stored."""
 
-    def __init__(self, queue: TelemetryQueue, poster: TelemetryPoster, clock: ClockOffset) -> None:
-        self._queue, self._poster, self._clock = queue, poster, clock
+    def __init__(
+        self,
+        queue: TelemetryQueue,
+        poster: TelemetryPoster,
+        clock: ClockOffset,
+        after_delivery: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._queue, self._poster, self._clock, self._after_delivery = queue, poster, clock, after_delivery
         self._batch_size = BATCH_SIZE
         self._failures = 0
         self._has_date = False  # the site has answered a request for its time, with or without one
@@ -50,6 +56,7 @@ class Sender:
         ids = [snapshot.id for snapshot in batch]
         if outcome.action is Action.STORED:
             self._stored(outcome, ids)
+            self._after_delivery()
             return 0.0
         if outcome.action in (Action.SPLIT, Action.DROP):
             self._refused(outcome, ids)

@@ -54,11 +54,14 @@ def record(
 
 def describe_row(row: Model) -> tuple[str, str]:
     """Return (object type, object id)."""
-    return str(row._meta.verbose_name), str(getattr(row, name_field(type(row)), row.pk))
+    name: Any = row
+    for part in name_field(type(row)).split("__"):
+        name = getattr(name, part, row.pk)
+    return str(row._meta.verbose_name), str(name)
 
 
 def name_field(model: type[Model]) -> str:
-    """Return the field that identifies a row to people."""
+    """Return the field that identifies a row to people; it may be one of a related row, as `device__device_id`."""
     return getattr(model, "audit_name", getattr(model, "USERNAME_FIELD", "name"))
 
 

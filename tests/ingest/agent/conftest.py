@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 
 from ingest.agent.clock_offset import ClockOffset
 from ingest.agent.machine_clock import MachineClock
@@ -20,6 +21,10 @@ from ingest.agent.sender import POLL_TIME, Sender
 
 STORED = b'{"success": true, "ingested_count": 1, "failed_count": 0, "errors": []}'
 START = 1_800_000_000.0
+
+
+def unpack_zstd(body: bytes) -> bytes:
+    return zstandard.ZstdDecompressor().decompressobj().decompress(body)
 
 
 class ManualClock(MachineClock):
@@ -48,6 +53,7 @@ class RecordingSite:
     def __init__(self) -> None:
         self.answers: deque[tuple[int, dict[str, str], bytes]] = deque()
         self.requests: list[dict[str, Any]] = []
+        self.files: dict[str, bytes] = {}  # answers to GET by path
         self.stored: dict[tuple[str, str, str], Any] = {}
         self.received: Counter[tuple[str, str, str]] = Counter()
         self.max_body = 16 * 1024 * 1024
@@ -96,16 +102,16 @@ class RecordingSite:
             disable_nagle_algorithm = True  # else each answer takes 40 ms
 
             def do_GET(self) -> None:
+                content = site.files.get(self.path, b'{"status": "alive"}')
                 self.send_response_only(200)
                 self.send_header("Date", formatdate(site.date, usegmt=True))
-                self.send_header("Content-Length", "19")
+                self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
-                self.wfile.write(b'{"status": "alive"}')
+                self.wfile.write(content)
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                if self.headers["Content-Encoding"] == "gzip":
-                    body = gzip.decompress(body)
+                body = {"gzip": gzip.decompress, "zstd": unpack_zstd}.get(self.headers["Content-Encoding"], bytes)(body)
                 status, headers, content = site.answer(self.path, body)
                 site.requests.append(
                     {

@@ -149,7 +149,7 @@ def test_queue_is_caught_up_in_compressed_batches_in_order(
     assert numbers(recording_site) == list(range(900))
     assert {request["path"] for request in recording_site.requests} == {"/api/v1/telemetry/bulk"}
     assert len(recording_site.requests) < 10
-    assert {request["encoding"] for request in recording_site.requests} == {"gzip"}
+    assert {request["encoding"] for request in recording_site.requests} == {"zstd"}
 
 
 def test_batch_over_the_site_limit_is_split(

@@ -1,12 +1,13 @@
-"""The edge agent as a download, `/agent.pyz`, and its checksum in the format of `sha256sum`."""
+"""The edge agent as a download, `/agent.pyz`, its checksum in the format of `sha256sum`, and its signature."""
 
 import functools
 import hashlib
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import condition, require_safe
 
-from ingest.agent import build_zipapp
+from ingest.agent import VERSION, build_zipapp
+from ingest.agents.signing import sign_program, site_key
 
 
 @functools.cache
@@ -37,3 +38,10 @@ def agent_checksum(request: HttpRequest) -> HttpResponse:
     """Return the SHA-256 of the agent."""
     text = f"{_checksum()}  {build_zipapp.FILE_NAME}\n"
     return HttpResponse(text, content_type="text/plain; charset=utf-8", headers={"Cache-Control": "no-cache"})
+
+
+@require_safe
+def agent_offer(request: HttpRequest) -> HttpResponse:
+    """Return version, checksum and signature of the agent, and the public key that verifies them."""
+    offer = {"version": VERSION, "sha256": _checksum(), "signature": sign_program(VERSION, _checksum())}
+    return JsonResponse(offer | {"site_key": site_key()}, headers={"Cache-Control": "no-cache"})

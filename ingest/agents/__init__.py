@@ -1,0 +1,1 @@
+"""The site's side of edge agents: their program, and the configuration that it sets for them."""
