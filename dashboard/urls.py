@@ -3,6 +3,7 @@
 from django.urls import path
 
 from dashboard.views import (
+    agents,
     alert,
     alert_actions,
     channels,
@@ -59,6 +60,7 @@ urlpatterns = [
     path("rejected/<int:number>/dismiss/", rejected.dismiss, name="dismiss_row"),
     # The ID of a device may contain slashes, so `recent` comes first.
     path("recent/<name:device_id>/", devices.recent, name="recent"),
+    path("agent/<name:device_id>/", agents.agent_page, name="agent"),
     path("devices/<name:device_id>/", devices.device_page, name="device"),
 ]
 # Every page requires a login.

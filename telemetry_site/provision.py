@@ -15,10 +15,10 @@ from ingest.models import ApiKey, digest_of, new_key
 from metrics.models import Device
 from rest.caller import Scope
 from telemetry_site.embedded.paths import DataFolder
+from telemetry_site.embedded.site_processes import HOST_INTERVAL
 
 ADMIN_NAME = "admin"
 ADMIN_KEY_FIELDS = (Scope.ADMIN, None, None, None, None)  # scope, device, group, revoked_at, expires_at
-HOST_COLLECTOR_INTERVAL = 5  # seconds between two measurements
 
 
 @transaction.atomic
@@ -66,6 +66,6 @@ def create_host_collector_key(data_folder: DataFolder) -> None:
     if ApiKey.objects.filter(digest=digest_of(key_text)).exists():
         return
     device, _ = Device.objects.get_or_create(
-        device_id=data_folder.host_device_id(), defaults={"expected_interval": HOST_COLLECTOR_INTERVAL}
+        device_id=data_folder.host_device_id(), defaults={"expected_interval": HOST_INTERVAL}
     )
     ApiKey.issue("host collector", Scope.INGEST, device=device, key=key_text)

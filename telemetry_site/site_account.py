@@ -65,6 +65,7 @@ def _hand_over_files(runtime: Runtime, account: ServerAccount) -> None:
     """Make the account the owner of the files that its processes use. Secret key, password and API key stay root's."""
     data_folder = runtime.data_folder
     account.take_ownership(beat_schedule(runtime).parent)
+    account.take_ownership(data_folder.host_agent_dir)
     if settings.EXPORTS_DIR.is_relative_to(data_folder.path):
         account.take_ownership(settings.EXPORTS_DIR)
     data_folder.host_device_id()  # created now if it is missing, since the account cannot create files in the folder

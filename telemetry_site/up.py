@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from http.client import HTTPConnection, HTTPException
 
+from ingest.agents.site_key import public_key
 from telemetry_site import settings, site_account
 from telemetry_site.embedded import orphan_processes, site_processes
 from telemetry_site.embedded.child_process import last_lines
@@ -161,7 +162,8 @@ def start_web(supervisor: Supervisor, runtime: Runtime, listening: socket.socket
     supervisor.add(web, WEB_RESERVE)
     supervisor.wait_until_ready(web_answers, web, WEB_START_TIMEOUT, "the web process")
     if settings.HOST_COLLECTOR:
-        supervisor.add(site_processes.host_collector(runtime, site_url()), WEB_RESERVE)
+        key = public_key(settings.SECRET_KEY)
+        supervisor.add(site_processes.host_collector(runtime, site_url(), key), WEB_RESERVE)
 
 
 def start_background(supervisor: Supervisor, runtime: Runtime, roles: Collection[str]) -> None:

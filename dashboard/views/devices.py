@@ -16,6 +16,7 @@ from dashboard.open_alert_counts import BoundedCount
 from dashboard.pagination import PAGE_SIZE, ListPage, address_of, search_of
 from dashboard.sparklines import MAX_POINTS, MAX_SPARKLINES, SPAN, numeric_series, points_of
 from dashboard.views.inbox import worst_rows
+from ingest.agents.signing import site_key
 from metrics.models import Device
 from metrics.query import latest
 from metrics.query.execute import execute_query
@@ -62,14 +63,14 @@ def device_list(request: HttpRequest) -> HttpResponse:
         "page": page,
         "search": search,
         "count": BoundedCount(devices[:MAX_COUNT].count(), MAX_COUNT),
-        "site_url": site_url(request),
+        **sending(request),
     }
     return render(request, "dashboard/devices.html", context)
 
 
-def site_url(request: HttpRequest) -> str:
-    """Return the address of the site without a slash at its end."""
-    return request.build_absolute_uri("/").rstrip("/")
+def sending(request: HttpRequest) -> dict[str, str]:
+    """Return what the commands that send a first point need: the address of the site, and its key for agents."""
+    return {"site_url": request.build_absolute_uri("/").rstrip("/"), "site_key": site_key()}
 
 
 def _device(request: HttpRequest, device_id: str) -> Device:
@@ -92,7 +93,7 @@ def device_page(request: HttpRequest, device_id: str) -> HttpResponse:
         "hidden_count": max(0, len(row.values) - MAX_METRICS),
         "drawable": drawable,
         "ranges": RANGES,
-        "site_url": site_url(request),
+        **sending(request),
     }
     return render(request, "dashboard/device.html", context)
 

@@ -17,7 +17,7 @@ from alerts.silences import list_active
 from alerts.visibility import visible_silences
 from dashboard.device_overview import DeviceRow, DeviceSummary, device_rows, importance, worst_first
 from dashboard.open_alert_counts import OpenAlertCounts
-from dashboard.views.devices import site_url
+from dashboard.views.devices import sending
 from dashboard.views.inbox import worst_rows
 from metrics.alert_summary import registered_summary
 from metrics.devices.device_state import ONLINE, count_states, ranks_of
@@ -81,7 +81,7 @@ def overview(request: HttpRequest) -> HttpResponse:
         "point": charted.drawable[0] if charted else None,
         "empty": summary.complete and summary.newest is None and caller.groups != (),
         "ranges": CHART_RANGES,
-        "site_url": site_url(request),
+        **sending(request),
         "failing_channels": find_failing_channels(caller) if caller.may(Scope.OPERATE) else [],
         "alerting": _alerting_problem(caller),
     }

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ingest.agent.units import UNITS
+
 MAX_DEPTH = 32  # levels of a nested value that become part of its name, as ingest.wire.snapshot
 
 
@@ -14,7 +16,10 @@ def bulk_body(snapshots: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, A
     for snapshot in snapshots:
         points = devices.setdefault(snapshot["node_id"], [])
         for name, value in metrics_of(snapshot):
-            points.append({"timestamp": snapshot["timestamp"], "metric_name": name, "value": value})
+            point = {"timestamp": snapshot["timestamp"], "metric_name": name, "value": value}
+            if name in UNITS:
+                point["unit"] = UNITS[name]
+            points.append(point)
     return devices
 
 

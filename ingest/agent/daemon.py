@@ -159,8 +159,8 @@ class Agent:
         fields: dict[str, Any] = {
             "agent.version": VERSION,
             "agent.config.version": self._site_config.in_force.version,
-            "agent.config.error": self._site_config.error,
-            "agent.update.error": self._updater.error,
+            "agent.config.error": self._site_config.error or "none",
+            "agent.update.error": self._updater.error or "none",
             "agent.queue.depth": stats["queue_size"],
             "agent.queue.bytes": stats["bytes"],
             "agent.queue.oldest_unsent_seconds": round(stats["oldest_unsent_seconds"], 1),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
+import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ingest.agent.machine import READERS, CpuTimes, Reader, Traffic
+from ingest.agent.machine import READERS, CpuTimes, DiskIo, Reader, Temperature, Traffic
 
 log = logging.getLogger(__name__)
 MEBI = 2**20
@@ -25,6 +27,7 @@ class HostMeasurement:
         self._failing: set[str] = set()
         self._cpu: CpuTimes | None = None
         self._traffic: tuple[float, Traffic] | None = None
+        self._disk_io: tuple[float, DiskIo] | None = None
 
     def fields(self) -> dict[str, float]:
         """Return the measured fields. Rates need two readings, so the first call has none."""
@@ -40,6 +43,10 @@ class HostMeasurement:
             used, total, percent = read["disk"]
             fields["disk_percent"] = round(percent, 1)
             fields["disk_used_gb"], fields["disk_total_gb"] = round(used / GIGA, 3), round(total / GIGA, 3)
+        if "swap" in read:
+            fields["swap_percent"] = round(read["swap"], 1)
+        if "disk_io" in read:
+            fields.update(self._disk_rates(read["disk_io"]))
         if "network" in read:
             fields.update(self._network(read["network"]))
         if "load" in read:
@@ -52,6 +59,7 @@ class HostMeasurement:
         ):
             if name in read:
                 fields[field] = read[name]
+        fields.update(_temperatures(read.get("temperatures", ())))
         return fields
 
     def _read(self, name: str) -> Any:
@@ -72,17 +80,44 @@ class HostMeasurement:
         share = (times.busy - before.busy) / (times.total - before.total)
         return {"cpu_percent": round(100 * min(1.0, max(0.0, share)), 1)}
 
+    def _disk_rates(self, counters: DiskIo) -> dict[str, float]:
+        before, self._disk_io = self._disk_io, (self._monotonic(), counters)
+        read, written = _rates(before, self._disk_io)
+        fields = {"disk_read_mb_per_sec": read, "disk_write_mb_per_sec": written}
+        return {name: round(rate / MEGA, 4) for name, rate in fields.items() if rate is not None}
+
     def _network(self, traffic: Traffic) -> dict[str, float]:
-        now, before = self._monotonic(), self._traffic
-        self._traffic = (now, traffic)
+        before, self._traffic = self._traffic, (self._monotonic(), traffic)
+        received, sent = _rates(before, self._traffic)
         fields: dict[str, float] = {"network_rx_bytes": traffic.received, "network_tx_bytes": traffic.sent}
-        if before is not None and now > before[0]:
-            received, sent = traffic.received - before[1].received, traffic.sent - before[1].sent
-            if received >= 0 and sent >= 0:  # else the counters were reset
-                seconds = now - before[0]
-                fields["network_rx_rate_mbps"] = round(received * 8 / seconds / MEGA, 4)
-                fields["network_tx_rate_mbps"] = round(sent * 8 / seconds / MEGA, 4)
+        for name, rate in (("network_rx_rate_mbps", received), ("network_tx_rate_mbps", sent)):
+            if rate is not None:
+                fields[name] = round(rate * 8 / MEGA, 4)
         return fields
+
+
+Counters = tuple[float, tuple[int, int]]  # time and two counters
+
+
+def _rates(before: Counters | None, now: Counters) -> tuple[float | None, float | None]:
+    """Return both counters' increase per second; None at first and after a reset of the counters."""
+    if before is None or now[0] <= before[0]:
+        return None, None
+    first, second = (later - earlier for later, earlier in zip(now[1], before[1]))
+    if first < 0 or second < 0:
+        return None, None
+    return first / (now[0] - before[0]), second / (now[0] - before[0])
+
+
+def _temperatures(readings: Iterable[Temperature]) -> dict[str, float]:
+    """Return the fields of temperatures; repeated names get a number."""
+    fields: dict[str, float] = {}
+    seen: dict[str, int] = {}
+    for reading in readings:
+        name = "temperature_" + re.sub(r"[^a-z0-9]+", "_", f"{reading.chip} {reading.label}".lower()).strip("_")
+        seen[name] = seen.get(name, 0) + 1
+        fields[name if seen[name] == 1 else f"{name}_{seen[name]}"] = reading.celsius
+    return {name: celsius for name, celsius in fields.items() if math.isfinite(celsius)}
 
 
 _NESTED = {
@@ -96,6 +131,7 @@ _NESTED = {
         "memory_usage_percent": "memory_percent",
         "memory_used_mb": "memory_used_mb",
         "memory_total_mb": "memory_total_mb",
+        "swap_percent": "swap_percent",
     },
     "network": {
         "bytes_received": "network_rx_bytes",

@@ -1,35 +1,27 @@
-"""The key with which the site signs what it sends to agents. It follows from SECRET_KEY, so all machines have the same.
+"""Signatures of what the site sends to agents, which learn the public key at their installation.
 
-Agents learn the public key at their installation. Another SECRET_KEY needs another installation of each agent.
+The key follows from SECRET_KEY: after another SECRET_KEY, agents refuse what the site sends until they are installed
+again, and go on as before.
 """
 
 import base64
-import hashlib
-import hmac
 import json
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.conf import settings
 
 from ingest.agent import remote_config, updates
 from ingest.agents.models import AgentConfiguration
-
-_LABEL = b"telemetry agent signing key"
-
-
-def _private_key() -> Ed25519PrivateKey:
-    seed = hmac.new(settings.SECRET_KEY.encode(), _LABEL, hashlib.sha256).digest()
-    return Ed25519PrivateKey.from_private_bytes(seed)
+from ingest.agents.site_key import private_key, public_key
 
 
 def site_key() -> str:
-    """Return the public key in base64, as the option `site_key` of an agent has it."""
-    return base64.b64encode(_private_key().public_key().public_bytes_raw()).decode()
+    """Return the public key of the site in base64."""
+    return public_key(settings.SECRET_KEY)
 
 
 def _signature(data: bytes) -> str:
-    return base64.b64encode(_private_key().sign(data)).decode()
+    return base64.b64encode(private_key(settings.SECRET_KEY).sign(data)).decode()
 
 
 def sign_program(version: str, sha256: str) -> str:

@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Iterator
 from typing import Protocol
 
 
@@ -36,20 +35,3 @@ class SystemClock:
 
     def end(self) -> None:
         self._ended.set()
-
-
-def ticks(clock: CollectorClock, interval: float, settle: float = 0.0) -> Iterator[float]:
-    """Wait for each multiple of `interval` and yield it, the first after at least `settle` seconds.
-
-    Each wait is computed from the wall clock, so delays do not add up. A clock that is set back, or a machine that was
-    suspended, loses only the ticks in between.
-    """
-    if clock.wait(settle):
-        return
-    while True:
-        due = (clock.time() // interval + 1) * interval
-        while 0 < (ahead := due - clock.time()) <= interval:
-            if clock.wait(ahead):
-                return
-        if ahead <= 0:
-            yield clock.time() // interval * interval

@@ -1,16 +1,23 @@
-"""One snapshot of this machine; `ingest.collectors.host` takes one every few seconds."""
+"""One snapshot of this machine as the body of a batch request. The host's agent takes one every few seconds."""
+
+import json
+from datetime import UTC, datetime
 
 from ingest.collectors.clock import CollectorClock
-from ingest.collectors.host import SETTLE_TIME
 from ingest.collectors.sensors import Sensors, host_sensors
-from ingest.collectors.snapshot_queue import SnapshotQueue, encode
-from ingest.collectors.snapshot_sender import MAX_REQUEST_POINTS
+
+SETTLE_TIME = 1.0  # seconds between two readings; rates over less are not meaningful
 
 
 def measure_once(clock: CollectorClock) -> bytes:
     """Return the body of a batch request. Takes a second, since rates need two readings."""
-    sensors, queue = Sensors(host_sensors(clock)), SnapshotQueue(1)
+    sensors = Sensors(host_sensors(clock))
     sensors.read()
     clock.wait(SETTLE_TIME)
-    queue.add(clock.time(), sensors.read())
-    return encode(queue.take(MAX_REQUEST_POINTS))
+    time = datetime.fromtimestamp(clock.time(), UTC).isoformat().replace("+00:00", "Z")
+    points = [
+        {"timestamp": time, "metric_name": measurement.metric, "value": measurement.value}
+        | ({"unit": measurement.unit} if measurement.unit else {})
+        for measurement in sensors.read()
+    ]
+    return json.dumps({"data_points": points}, separators=(",", ":")).encode()

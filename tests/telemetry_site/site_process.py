@@ -28,7 +28,7 @@ COMMAND_MARKS = {
     "web": "uvicorn",
     "worker": "worker",
     "beat": "beat",
-    "host collector": "ingest.collectors.host",
+    "host collector": "ingest.agent",
     "postgres": "pginstall18/bin/postgres",
     "valkey": "valkey-server",
 }

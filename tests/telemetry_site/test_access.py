@@ -49,7 +49,7 @@ USERS = {"viewer", "stranger", "operator", "administrator"}
 # (path pattern, methods, allowed callers). Every route must match exactly one row.
 ACCESS_RULES: list[tuple[str, str, set[str] | str]] = [
     (
-        r"/(health|health/detailed|livez|readyz|login/|logout/|favicon\.ico|agent\.pyz(\.sha256)?|api/schema/|api/docs/.*)",
+        r"/(health|health/detailed|livez|readyz|login/|logout/|favicon\.ico|agent\.(json|pyz(\.sha256)?)|api/schema/|api/docs/.*)",
         "GET POST",
         PUBLIC,
     ),
@@ -57,6 +57,8 @@ ACCESS_RULES: list[tuple[str, str, set[str] | str]] = [
     (r"/api/v1/telemetry/keys(/{key_id}(/rotate|/revoke)?)?", "GET POST PATCH DELETE", ADMINS),
     (r"/api/v1/telemetry/devices/{device_id}/telemetry(/batch)?", "POST", WRITERS | OWN_DEVICE | GROUP_KEY),
     (r"/telemetry/public", "GET", PUBLIC),
+    (r"/api/v1/telemetry/devices/{device_id}/agent", "GET", READERS | OWN_DEVICE | GROUP_KEY | {"gateway"}),
+    (r"/api/v1/telemetry/devices/{device_id}/agent", "PUT", ADMINS),
     (r"/api/v1/telemetry/(bulk|snapshot)", "POST", WRITERS | GROUP_KEY | {"device", "other device"}),
     (r"/(api/telemetry/snapshot|telemetry)", "POST", WRITERS | GROUP_KEY | {"device", "other device"}),
     (r"/telemetry/(status|history|collect/{snapshot_id})|/dashboard", "GET", READERS),
@@ -124,7 +126,7 @@ ACCESS_RULES: list[tuple[str, str, set[str] | str]] = [
     (r"/channels/({channel_id}/)?", "GET", {"operator", "administrator"}),
     (r"/channels/({channel_id}/(test|delete)|routes/{route_id}/delete)/", "GET", USERS),
     (r"/silences/({silence_id}/end/)?|/alerts/{alert_id}/silence/", "GET", USERS),
-    (r"/(|overview/(alerts|devices)/|patterns/|rejected/|settings/|devices/.*|recent/.*|exports/.*)", "GET", USERS),
+    (r"/(|overview/(alerts|devices)/|patterns/|rejected/|settings/|agent/.*|devices/.*|recent/.*|exports/.*)", "GET", USERS),
 ]
 
 

@@ -36,6 +36,7 @@ VARIABLE = re.compile(  # parts that differ between two equal requests
     r"|\"(?:milliseconds|uptime_seconds|[a-z0-9_]*latency[a-z0-9_]*|requests|error_rate|points_per_second)\":[^,}]+"
 )
 OPEN_TO_ALL = (
+    "/agent.json",
     "/agent.pyz",
     "/api/docs",
     "/api/schema",

@@ -16,6 +16,9 @@ from ingest.agent.machine import READERS, CpuTimes, Traffic
 from ingest.agent.measure import HostMeasurement, nested_snapshot
 from ingest.agent.probes import Probes, parse_output, read_probe
 from ingest.agent.statsd import MAX_METRICS, StatsdMetrics
+from ingest.agent.units import UNITS
+from ingest.collectors.clock import SystemClock
+from ingest.collectors.sensors import Sensors, host_sensors
 from ingest.wire.snapshot import decode_snapshot
 from tests.ingest.test_snapshot import FLAT
 
@@ -32,7 +35,7 @@ def test_every_field_of_the_document_is_measured(source: str) -> None:
     host.fields()
     time.sleep(0.1)
     fields = host.fields()
-    assert {*fields, "node_id", "timestamp"} == set(FLAT)
+    assert {*fields, "node_id", "timestamp"} >= set(FLAT)
     assert fields["memory_total_mb"] == round(psutil.virtual_memory().total / 2**20, 1)
     assert abs(fields["uptime_seconds"] - (time.time() - psutil.boot_time())) < 5
     assert 0 <= fields["cpu_percent"] <= 100
@@ -40,6 +43,40 @@ def test_every_field_of_the_document_is_measured(source: str) -> None:
     assert abs(fields["process_count"] - len(psutil.pids())) < 50
     body = json.dumps({"node_id": "box", "timestamp": "2027-01-01T00:00:00Z", **fields}).encode()
     assert decode_snapshot(body).rejected == []
+
+
+def test_agent_and_collectors_of_the_site_measure_the_same_metrics() -> None:
+    sensors, host = Sensors(host_sensors(SystemClock())), HostMeasurement()
+    for _ in range(2):
+        measured, fields = sensors.read(), host.fields()
+        time.sleep(0.05)
+    assert {measurement.metric for measurement in measured} == set(fields)
+    units = {measurement.metric: measurement.unit for measurement in measured if measurement.unit}
+    assert units.items() <= {**UNITS, **{name: "°C" for name in units if name.startswith("temperature_")}}.items()
+
+
+def test_temperatures_and_disks_are_read_without_psutil(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {
+        "hwmon/hwmon0/name": "coretemp\n",
+        "hwmon/hwmon0/temp1_input": "45500\n",
+        "hwmon/hwmon0/temp1_label": "Core 0\n",
+        "hwmon/hwmon0/temp2_input": "46000\n",
+        "hwmon/hwmon0/temp2_label": "Core 0\n",
+        "hwmon/hwmon1/name": "nvme\n",
+        "hwmon/hwmon1/temp1_input": "asleep\n",
+        "block/sda/size": "1",
+        "block/dm-0/size": "1",
+        "diskstats": "8 0 sda 1 0 100 0 1 0 200 0\n8 1 sda1 1 0 90 0 1 0 90 0\n253 0 dm-0 1 0 100 0 1 0 200 0\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    for name, path in (("psutil", None), ("_HWMON", tmp_path / "hwmon"), ("_SYS_BLOCK", tmp_path / "block")):
+        monkeypatch.setattr(machine, name, path)
+    monkeypatch.setattr(machine, "_PROC", tmp_path)
+    host = HostMeasurement({name: READERS[name] for name in ("temperatures", "disk_io")})
+    assert host.fields() == {"temperature_coretemp_core_0": 45.5, "temperature_coretemp_core_0_2": 46.0}
+    assert machine.disk_io() == (100 * 512, 200 * 512)
 
 
 def test_readings_of_psutil_and_proc_agree(monkeypatch: pytest.MonkeyPatch) -> None:

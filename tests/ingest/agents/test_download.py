@@ -76,7 +76,7 @@ def test_device_page_shows_the_agent(running: subprocess.Popen[bytes], administr
 
     assert wait_until(version, 20, "the agent has sent a snapshot") == VERSION
     page = fetch(web_port, "/devices/pump-7/", Cookie=administrator.headers["Cookie"])[2].decode()
-    assert f'<span class="tag" id="agent">agent {VERSION}</span>' in page
+    assert f'<a class="tag" id="agent" href="/agent/pump-7/">agent {VERSION}</a>' in page
 
 
 def test_queue_and_drops_of_the_agent_are_in_words(gateway: ApiClient, administrator: ApiClient) -> None:
@@ -100,6 +100,6 @@ def test_command_of_the_page_quotes_the_device(administrator: ApiClient, device_
     Device.objects.create(device_id=device_id)
     path = f"/devices/{quote(device_id, safe='')}/"
     page = fetch(administrator.port, path, Cookie=administrator.headers["Cookie"])[2].decode()
-    command = html.unescape(page.partition("--node-id ")[2].partition(" --key-stdin")[0])
+    command = html.unescape(page.partition("--node-id ")[2].partition(" \\\n")[0])
     shown = subprocess.run(["sh", "-c", f"printf %s {command}"], capture_output=True, text=True, check=True)
     assert shown.stdout == device_id
