@@ -11,14 +11,14 @@ import time
 from pathlib import Path
 
 from ingest.agent import VERSION
-from ingest.agent.config import DEFAULT_CONFIG, InvalidConfig, read_config
+from ingest.agent.config import InvalidConfig, read_config
 from ingest.agent.daemon import SETTLE_TIME
 from ingest.agent.machine_clock import rfc3339
 from ingest.agent.measure import HostMeasurement
 from ingest.agent.process import AgentProcess
 from ingest.agent.queue_repair import beside
 from ingest.agent.queue_state import StateFile
-from ingest.agent.service import InstallFailed, install, uninstall
+from ingest.agent.service import InstallFailed, Layout, default_config, install, uninstall
 
 
 def run(config_path: Path) -> int:
@@ -71,13 +71,15 @@ def _parser() -> argparse.ArgumentParser:
         ("status", "show the queue and its counters"),
     ):
         command = commands.add_parser(name, help=text)
-        command.add_argument("--config", type=Path, default=Path(DEFAULT_CONFIG), help=f"default: {DEFAULT_CONFIG}")
+        command.add_argument("--config", type=Path, default=default_config(), help="default: %(default)s")
     installer = commands.add_parser("install", help="install or update the systemd service")
     installer.add_argument("--url", default="", help="URL of the site")
     installer.add_argument("--node-id", default="", help="device id; default: the host name")
+    installer.add_argument("--site-key", default="", help="public key of the site, for its configuration and updates")
     installer.add_argument("--key-stdin", action="store_true", help="read the API key from standard input")
     remover = commands.add_parser("uninstall", help="remove the service, its configuration and its queue")
     remover.add_argument("--keep-data", action="store_true", help="keep configuration, key and queue")
+    remover.add_argument("--discard", action="store_true", help="delete snapshots that were not sent, too")
     for command in (installer, remover):
         command.add_argument("--root", type=Path, default=Path("/"), help="write below this folder, without systemctl")
     return parser
@@ -90,10 +92,11 @@ def main() -> int:
     try:
         if arguments.command == "install":
             key = sys.stdin.readline().strip() if arguments.key_stdin else ""
-            install(arguments.root, arguments.url, arguments.node_id, key)
+            layout = Layout.of_process(arguments.root)
+            install(layout, arguments.url, arguments.node_id, key, arguments.site_key)
             return 0
         if arguments.command == "uninstall":
-            uninstall(arguments.root, arguments.keep_data)
+            uninstall(Layout.of_process(arguments.root), arguments.keep_data, arguments.discard)
             return 0
         return {"run": run, "once": once, "status": status}[arguments.command](arguments.config)
     except (InvalidConfig, InstallFailed) as error:

@@ -12,7 +12,6 @@ from ingest.agent.clock_offset import MAX_OFFSET
 from ingest.agent.ed25519 import decode_key
 from ingest.agent.queue import DEFAULT_PATH, MAX_AGE, MAX_BYTES
 
-DEFAULT_CONFIG = "/etc/telemetry-agent/agent.ini"
 MAX_SIZE = 100_000  # snapshots; a day at 10 s has 8,640
 MAX_NAME_LENGTH = 200  # as the site accepts
 WEBSOCKET_PORT = 8756

