@@ -1,4 +1,6 @@
-"""Profiles: names for the URL and API key of a site, in a file that only its owner can read.
+"""Profiles: names for the URL of a site and an API key or a sign-in, in a file that only its owner can read.
+
+With `keyring`, the file has no secrets: they are in the keyring of the system, by the optional package `keyring`.
 
 TELEMETRY_URL and TELEMETRY_API_KEY of the environment replace the profile, unless a profile is named explicitly.
 """
@@ -12,18 +14,30 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from telemetry_client import system_keyring
 from telemetry_client.errors import InvalidInput, NoProfile
 
 DEFAULT = "default"
+SECRETS = ("api_key", "access_token", "refresh_token", "expires_at")
+FIELDS = {"url", "user", "keyring", *SECRETS}
 
 
 @dataclass(frozen=True)
 class Profile:
-    """A site and the credential for it."""
+    """A site and the credential for it: an API key, or the tokens of a user.
+
+    expires_at  time at which the access token ends, in seconds since 1970
+    keyring     whether the credential is in the keyring of the system
+    """
 
     url: str
     api_key: str = field(default="", repr=False)
     name: str = ""
+    user: str = ""
+    access_token: str = field(default="", repr=False)
+    refresh_token: str = field(default="", repr=False)
+    expires_at: float = 0.0
+    keyring: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "url", check_url(self.url))
@@ -71,8 +85,7 @@ class ProfileFile:
             raise InvalidInput(f"{self.path} is not valid JSON: {error}") from None
         profiles = document.get("profiles") if isinstance(document, dict) else None
         if not isinstance(profiles, dict) or not all(
-            isinstance(p, dict) and isinstance(p.get("url"), str) and isinstance(p.get("api_key", ""), str)
-            for p in profiles.values()
+            isinstance(p, dict) and isinstance(p.get("url"), str) and _has_types(p) for p in profiles.values()
         ):
             raise InvalidInput(f'{self.path} must be an object with "profiles", each with "url" and "api_key"')
         return {**empty, **document}
@@ -91,31 +104,58 @@ class ProfileFile:
 
     def save(self, profile: Profile) -> None:
         """Store a profile and make it the one in use."""
+        self.update(profile)
+        self.write(self.read() | {"current": profile.name})
+
+    def update(self, profile: Profile) -> None:
+        """Store a profile."""
         document = self.read()
-        document["profiles"][profile.name] = {"url": profile.url, "api_key": profile.api_key}
-        self.write(document | {"current": profile.name})
+        stored: dict[str, Any] = {"url": profile.url} | ({"user": profile.user} if profile.user else {})
+        secrets = {name: value for name in SECRETS if (value := getattr(profile, name))}
+        if profile.keyring:
+            system_keyring.store(profile.name, secrets)
+            stored["keyring"] = True
+        else:
+            stored |= secrets
+        document["profiles"][profile.name] = stored
+        self.write(document)
 
     def get(self, name: str) -> Profile:
         """Return a profile. Raises NoProfile."""
-        profiles = self.read()["profiles"]
-        if name not in profiles:
-            known = ", ".join(sorted(profiles)) or "none"
-            raise NoProfile(f"there is no profile {name!r}; profiles: {known}")
-        return Profile(profiles[name]["url"], profiles[name].get("api_key", ""), name)
+        document = self.read()
+        _require(document, name)
+        stored = {field: value for field, value in document["profiles"][name].items() if field in FIELDS}
+        if stored.get("keyring"):
+            stored |= {field: value for field, value in system_keyring.load(name).items() if field in SECRETS}
+        return Profile(**stored, name=name)
 
     def use(self, name: str) -> None:
         """Make a profile the one in use. Raises NoProfile."""
-        self.get(name)
-        self.write(self.read() | {"current": name})
+        document = self.read()
+        _require(document, name)
+        self.write(document | {"current": name})
 
     def remove(self, name: str) -> None:
         """Delete a profile. Raises NoProfile."""
-        self.get(name)
         document = self.read()
+        _require(document, name)
+        if document["profiles"][name].get("keyring"):
+            system_keyring.delete(name)
         del document["profiles"][name]
         if document["current"] == name:
             document["current"] = ""
         self.write(document)
+
+
+def _has_types(profile: Mapping[str, Any]) -> bool:
+    texts = all(isinstance(profile.get(name, ""), str) for name in ("api_key", "access_token", "refresh_token", "user"))
+    return texts and isinstance(profile.get("expires_at", 0.0), int | float)
+
+
+def _require(document: Mapping[str, Any], name: str) -> None:
+    if name not in document["profiles"]:
+        known = ", ".join(sorted(document["profiles"])) or "none"
+        raise NoProfile(f"there is no profile {name!r}; profiles: {known}")
 
 
 def find_profile(
@@ -133,7 +173,7 @@ def find_profile(
     stored = file.get(current) if current else None
     if url:  # the key of a profile is only for the URL of this profile
         same = stored is not None and stored.url == check_url(url)
-        return Profile(url, stored.api_key if same and stored else "")
+        return stored if same and stored is not None else Profile(url)
     if stored is None:
         raise NoProfile("no site is configured: run telemetry login URL, or set TELEMETRY_URL and TELEMETRY_API_KEY")
-    return Profile(stored.url, key or stored.api_key, stored.name)
+    return Profile(stored.url, key) if key else stored

@@ -30,7 +30,10 @@ def segment(name: str) -> str:
 
 
 class Site:
-    """A telemetry site at a URL, called with an API key. Threads may share an instance."""
+    """A telemetry site at a URL, called with an API key or with the access token that `token` returns.
+
+    Threads may share an instance.
+    """
 
     def __init__(
         self,
@@ -39,18 +42,24 @@ class Site:
         *,
         timeout: float = TIMEOUT,
         patience: float = PATIENCE,
+        token: Callable[[], str] | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.profile = Profile(url, api_key)
         self.patience = patience
         self.timeout = timeout
         self._sleep = sleep
+        self._token = token
         self._pool = _pool(self.profile.url, timeout)
 
     @classmethod
     def from_profile(cls, name: str = "", **options: Any) -> "Site":
         """Return the site of a profile or of the environment. Raises NoProfile."""
         profile = find_profile(name)
+        if profile.user:
+            from telemetry_client.sign_in import UserTokens
+
+            options["token"] = UserTokens(profile, options.get("timeout", TIMEOUT))
         return cls(profile.url, profile.api_key, **options)
 
     @property
@@ -65,7 +74,11 @@ class Site:
     def headers(self) -> dict[str, str]:
         """Headers of every request."""
         headers = {"User-Agent": f"telemetry-client/{VERSION}", "Accept": "application/json"}
-        return headers | ({"X-Api-Key": self.profile.api_key} if self.profile.api_key else {})
+        return headers | ({"X-Api-Key": credential} if (credential := self.credential()) else {})
+
+    def credential(self) -> str:
+        """Return the API key, or a valid access token; the site takes both in the same header."""
+        return self.profile.api_key if self._token is None else self._token()
 
     def get(self, path: str, **parameters: Any) -> Any:
         """Return the JSON of a GET request. Paths without a slash in front are below the API."""

@@ -16,6 +16,7 @@ INTERRUPTED = 130
 COMMANDS = {  # name: module, one line of help
     "ack": ("alerts", "Acknowledge alerts."),
     "add-rule": ("rules", "Create or change alert rules from rule files."),
+    "agent": ("agent", "Install and inspect the edge agent of this machine."),
     "alerts": ("alerts", "List alerts."),
     "backtest": ("rules", "Evaluate a rule on stored points."),
     "completion": ("completion", "Print the shell completion script."),
@@ -28,7 +29,7 @@ COMMANDS = {  # name: module, one line of help
     "ingest": ("ingest", "Send events from a file."),
     "keys": ("keys", "List, create, rotate and revoke API keys."),
     "list-rules": ("rules", "List alert rules."),
-    "login": ("profiles", "Store the URL and API key of a site."),
+    "login": ("profiles", "Store a site with an API key or a sign-in."),
     "monitor": ("alerts", "Show alerts as they happen."),
     "patterns": ("status", "List patterns of alerts."),
     "profile": ("profiles", "List, choose and remove stored sites."),

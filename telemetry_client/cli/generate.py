@@ -61,15 +61,15 @@ def generate(
     is_stdout = str(file) == "-"
     if file is not None and not is_stdout and file.exists() and not force:
         raise InvalidInput(f"{file} exists: --force replaces it")
-    profile = open_site().profile if to_site else None
+    site = open_site() if to_site else None
     with ExitStack() as ending:
         show = _expect_reader if is_stdout else ignore_progress
         try:
             result = run(
                 output=None if file is None else str(file),
                 file_format="json" if is_stdout else None,
-                site=None if profile is None else profile.url,
-                key="" if profile is None else profile.api_key,
+                site=None if site is None else site.url,
+                key="" if site is None else site.credential(),
                 register=register,
                 seed=seed,
                 devices=devices,

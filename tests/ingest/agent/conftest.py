@@ -4,6 +4,7 @@ import gzip
 import http.server
 import json
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
@@ -59,6 +60,7 @@ class RecordingSite:
         self.max_body = 16 * 1024 * 1024
         self.has_bulk = True
         self.date: float | None = None
+        self.down_until = 0.0  # monotonic time until which connections are closed without an answer
         self.lock = threading.Lock()
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.handle_error = lambda *_: None  # type: ignore[method-assign]  # clients that hang up
@@ -111,6 +113,9 @@ class RecordingSite:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
+                if time.monotonic() < site.down_until:
+                    self.close_connection = True
+                    return
                 body = {"gzip": gzip.decompress, "zstd": unpack_zstd}.get(self.headers["Content-Encoding"], bytes)(body)
                 status, headers, content = site.answer(self.path, body)
                 site.requests.append(

@@ -1,11 +1,12 @@
 """A program that the kill test ends at random moments: queues numbered snapshots and sends them.
 
-Arguments: queue file, URL, first number, and how many snapshots (0: until killed). Prints each number that was
-accepted. With an end it also sends until the queue is empty.
+Arguments: queue file, URL, first number, 1 to send until the queue is empty or 0 to add snapshots until killed, and the
+seconds between two. Prints each number that was accepted.
 """
 
 import sys
 import threading
+import time
 from itertools import count
 
 from ingest.agent.clock_offset import ClockOffset
@@ -17,12 +18,12 @@ from tests.ingest.agent.conftest import snapshot
 
 
 def main() -> None:
-    path, url, first, number = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    path, url, first, finish, pause = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4] == "1", float(sys.argv[5])
     clock = MachineClock()
     queue = TelemetryQueue(path, max_size=10**6, clock=clock)
     poster = TelemetryPoster(url, retry_backoff=[0.02, 0.05], timeout=2)
     sender = Sender(queue, poster, ClockOffset(queue, clock))
-    if number:
+    if finish:
         while sender.step() != POLL_TIME:
             pass
         print(queue.get_stats())
@@ -32,6 +33,7 @@ def main() -> None:
         queue.enqueue(snapshot(value))
         sys.stdout.write(f"{value}\n")
         sys.stdout.flush()
+        time.sleep(pause)
 
 
 main()

@@ -2,8 +2,10 @@
 
 import gzip
 
+import pytest
 import zstandard
 
+from ingest.agent import compression
 from ingest.agent.compression import compress
 
 BODY = b'{"cpu_percent": 12.5}' * 500
@@ -15,7 +17,8 @@ def test_zstd_is_used_where_python_has_it() -> None:
     assert zstandard.ZstdDecompressor().decompress(body) == BODY
 
 
-def test_gzip_is_used_without_zstd() -> None:
-    coding, body = compress(BODY, zstd=None)
+def test_gzip_is_used_without_zstd(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compression, "find_zstd", lambda: None)
+    coding, body = compress(BODY)
     assert coding == "gzip"
     assert gzip.decompress(body) == BODY

@@ -1,0 +1,168 @@
+"""10,000 edge agents that send a snapshot a minute each: `python -m benchmarks.agents`.
+
+Each agent has an API key of its own and one kept-alive connection, sends the snapshot of this machine with its own
+node_id at its own second of the minute, and asks for its configuration as often as an agent does. The first minute,
+in which devices and series are created, is reported apart. The load generator shares the machine with the site.
+"""
+
+import argparse
+import asyncio
+import json
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report import add_row, log_progress, print_table
+from benchmarks.servers import Site
+from ingest.agent.daemon import POLL_INTERVAL
+from ingest.agent.machine_clock import rfc3339
+from ingest.agent.measure import HostMeasurement
+
+INTERVAL = 60.0  # seconds between two snapshots of an agent
+TIMEOUT = 10.0  # seconds, as the agent's
+SPARE_FILES = 500  # descriptors besides those of connections
+CREATE_KEYS = """
+from ingest.models import ApiKey, digest_of
+from metrics.models import Device
+devices = Device.objects.bulk_create([Device(device_id=f"agent-{n:05}") for n in range({count})])
+ApiKey.objects.bulk_create(
+    [ApiKey(name=d.device_id, scope="ingest", device=d, prefix="tk_bench", digest=digest_of("tk_bench_" + d.device_id))
+     for d in devices])
+"""
+
+
+@dataclass
+class Minute:
+    """Milliseconds of the answers of a minute, and what went wrong."""
+
+    snapshots: list[float] = field(default_factory=list)
+    configurations: list[float] = field(default_factory=list)
+    failed: int = 0
+
+    def quantile(self, share: float) -> float:
+        ordered = sorted(self.snapshots)
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+class SimulatedAgent:
+    """One agent with its connection."""
+
+    def __init__(self, number: int, port: int, fields: dict[str, Any]) -> None:
+        self.name, self._port, self._fields = f"agent-{number:05}", port, fields
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def send(self) -> float:
+        """Send a snapshot; return the milliseconds until its answer."""
+        document = {"node_id": self.name, "timestamp": rfc3339(time.time()), **self._fields}
+        return await self._exchange("POST", "/api/telemetry/snapshot", json.dumps(document).encode())
+
+    async def ask(self) -> float:
+        """Ask for the configuration; return the milliseconds until its answer."""
+        return await self._exchange("GET", f"/api/v1/telemetry/devices/{self.name}/agent", b"")
+
+    async def _exchange(self, method: str, path: str, body: bytes) -> float:
+        head = (
+            f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer tk_bench_{self.name}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        started = time.perf_counter()
+        async with asyncio.timeout(TIMEOUT):
+            if self._streams is None:
+                self._streams = await asyncio.open_connection("127.0.0.1", self._port)
+            reader, writer = self._streams
+            writer.write(head.encode() + body)
+            answer = await reader.readuntil(b"\r\n\r\n")
+            length = next(line for line in answer.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+            await reader.readexactly(int(length.split(b":")[1]))
+        if not answer.startswith(b"HTTP/1.1 200"):
+            raise RuntimeError(answer[:200].decode())
+        return 1e3 * (time.perf_counter() - started)
+
+    def close(self) -> None:
+        if self._streams is not None:
+            self._streams[1].close()
+            self._streams = None
+
+
+async def run_agent(agent: SimulatedAgent, at: float, minutes: list[Minute]) -> None:
+    """Send at each time of the agent, whether or not the last answer was late."""
+    polled = -POLL_INTERVAL
+    for number, minute in enumerate(minutes):
+        due = at + number * INTERVAL
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
+        try:
+            minute.snapshots.append(await agent.send())
+            if number * INTERVAL - polled >= POLL_INTERVAL:
+                polled = number * INTERVAL
+                minute.configurations.append(await agent.ask())
+        except (OSError, RuntimeError, TimeoutError, asyncio.IncompleteReadError) as error:
+            minute.failed += 1
+            if minute.failed == 1:
+                log_progress(f"{type(error).__name__} {error}")
+            agent.close()
+
+
+async def run(port: int, count: int, minutes: list[Minute]) -> None:
+    host = HostMeasurement()
+    host.fields()
+    await asyncio.sleep(1)
+    fields = {**host.fields(), "agent.version": "1.1.0", "agent.queue.depth": 0, "agent.queue.dropped": 0}
+    agents = [SimulatedAgent(number, port, fields) for number in range(count)]
+    start = time.monotonic() + 1
+    offsets = (number * INTERVAL / count for number in range(count))
+    await asyncio.gather(*(run_agent(agent, start + at, minutes) for agent, at in zip(agents, offsets, strict=True)))
+    for agent in agents:
+        agent.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="benchmarks.agents", description=__doc__)
+    parser.add_argument("--agents", type=int, default=10_000)
+    parser.add_argument("--minutes", type=int, default=4, help="the first one creates the series")
+    arguments = parser.parse_args()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, arguments.agents + SPARE_FILES), most))
+    folder = Path(tempfile.mkdtemp(prefix="telemetry-bench-"))
+    folder.chmod(0o755)
+    minutes = [Minute() for _ in range(arguments.minutes)]
+    try:
+        site = Site(folder / "site")
+        try:
+            site.manage("shell", "-c", CREATE_KEYS.replace("{count}", str(arguments.agents)))
+            site.settle()
+            used = site.cpu_seconds()
+            asyncio.run(run(site.port, arguments.agents, minutes))
+            used = (site.cpu_seconds() - used) / (arguments.minutes * INTERVAL)
+            memory = site.web_rss() / 2**20
+        finally:
+            site.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    _report(minutes, arguments.agents, used, memory)
+
+
+def _report(minutes: list[Minute], agents: int, cores: float, memory: float) -> None:
+    names = [(f"first minute of {agents:,} agents", minutes[:1]), (f"{agents:,} agents, later minutes", minutes[1:])]
+    for name, part in names:
+        joined = Minute(
+            [ms for minute in part for ms in minute.snapshots], failed=sum(minute.failed for minute in part)
+        )
+        if joined.snapshots:
+            times = ", ".join(f"p{share * 100:g} {joined.quantile(share):.1f}" for share in (0.5, 0.95, 0.99))
+            add_row(f"{name}, answer", f"{times} ms; {len(joined.snapshots):,} snapshots, {joined.failed} failed")
+    asked = sorted(ms for minute in minutes for ms in minute.configurations)
+    if asked:
+        add_row(
+            "questions for the configuration, p95", f"{asked[int(0.95 * len(asked))]:.1f} ms; {len(asked):,} answers"
+        )
+    add_row("CPU of the site; memory of the web process", f"{cores:.2f} cores; {memory:.0f} MB")
+    print_table("measurement", "result")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
