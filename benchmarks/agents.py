@@ -131,7 +131,7 @@ def main() -> None:
     folder.chmod(0o755)
     minutes = [Minute() for _ in range(arguments.minutes)]
     try:
-        site = Site(folder / "site")
+        site = Site(folder / "site", {"TELEMETRY_CONNECTIONS_PER_ADDRESS": "0"})  # all agents have this address
         try:
             site.manage("shell", "-c", CREATE_KEYS.replace("{count}", str(arguments.agents)))
             site.settle()

@@ -182,3 +182,12 @@ def test_defaults_keep_a_day_and_run_every_10_seconds(tmp_path: Path) -> None:
     assert config.max_size * config.interval > 86400
     assert config.node_id == os.uname().nodename
     assert (config.websocket_port, config.http_port, config.statsd_port) == (8756, 8757, 8125)
+
+
+def test_configuration_of_the_documentation_is_accepted(tmp_path: Path) -> None:
+    document = (Path(__file__).parents[3] / "docs" / "use" / "edge-agent.md").read_text()
+    path = tmp_path / "agent.ini"
+    path.write_text(document.partition("```ini\n")[2].partition("```")[0])
+    config = read_config(path)
+    assert (config.node_id, config.interval, config.max_age, config.statsd_port) == ("pump-7", 10, 604800, 8125)
+    assert [(probe.name, probe.interval) for probe in config.probes] == [("pressure", 60), ("battery", 10)]
