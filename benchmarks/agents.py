@@ -1,12 +1,14 @@
 """10,000 edge agents that send a snapshot a minute each: `python -m benchmarks.agents`.
 
 Each agent has an API key of its own and one kept-alive connection, sends the snapshot of this machine with its own
-node_id at its own second of the minute, and asks for its configuration as often as an agent does. The first minute,
-in which devices and series are created, is reported apart. The load generator shares the machine with the site.
+node_id at its own second of the minute, and asks for its configuration as often as an agent does. Devices and series
+exist before; the minute in which the agents connect is reported apart. The load generator shares the machine with the
+site.
 """
 
 import argparse
 import asyncio
+import http.client
 import json
 import resource
 import shutil
@@ -18,13 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import add_row, log_progress, print_table
-from benchmarks.servers import Site
+from benchmarks.servers import HEADERS, Site
+from ingest.agent.bulk import bulk_body
 from ingest.agent.daemon import POLL_INTERVAL
 from ingest.agent.machine_clock import rfc3339
 from ingest.agent.measure import HostMeasurement
 
 INTERVAL = 60.0  # seconds between two snapshots of an agent
 TIMEOUT = 10.0  # seconds, as the agent's
+BULK_DEVICES = 100
 SPARE_FILES = 500  # descriptors besides those of connections
 CREATE_KEYS = """
 from ingest.models import ApiKey, digest_of
@@ -107,11 +111,29 @@ async def run_agent(agent: SimulatedAgent, at: float, minutes: list[Minute]) -> 
             agent.close()
 
 
-async def run(port: int, count: int, minutes: list[Minute]) -> None:
+def measured_fields() -> dict[str, Any]:
     host = HostMeasurement()
     host.fields()
-    await asyncio.sleep(1)
-    fields = {**host.fields(), "agent.version": "1.1.0", "agent.queue.depth": 0, "agent.queue.dropped": 0}
+    time.sleep(1)
+    return {**host.fields(), "agent.version": "1.1.0", "agent.queue.depth": 0, "agent.queue.dropped": 0}
+
+
+def create_series(port: int, count: int, fields: dict[str, Any]) -> None:
+    """Send a first snapshot of all agents in bulk requests."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    for first in range(0, count, BULK_DEVICES):
+        numbers = range(first, min(count, first + BULK_DEVICES))
+        names = {"timestamp": rfc3339(time.time()), **fields}
+        body = json.dumps(bulk_body([{"node_id": f"agent-{number:05}", **names} for number in numbers]))
+        connection.request("POST", "/api/v1/telemetry/bulk", body, dict(HEADERS))
+        answer = connection.getresponse()
+        if answer.status != 200:
+            raise RuntimeError(answer.read(500).decode())
+        answer.read()
+    connection.close()
+
+
+async def run(port: int, count: int, minutes: list[Minute], fields: dict[str, Any]) -> None:
     agents = [SimulatedAgent(number, port, fields) for number in range(count)]
     start = time.monotonic() + 1
     offsets = (number * INTERVAL / count for number in range(count))
@@ -123,7 +145,7 @@ async def run(port: int, count: int, minutes: list[Minute]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.agents", description=__doc__)
     parser.add_argument("--agents", type=int, default=10_000)
-    parser.add_argument("--minutes", type=int, default=4, help="the first one creates the series")
+    parser.add_argument("--minutes", type=int, default=4, help="agents connect in the first one")
     arguments = parser.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, arguments.agents + SPARE_FILES), most))
@@ -134,9 +156,16 @@ def main() -> None:
         site = Site(folder / "site", {"TELEMETRY_CONNECTIONS_PER_ADDRESS": "0"})  # all agents have this address
         try:
             site.manage("shell", "-c", CREATE_KEYS.replace("{count}", str(arguments.agents)))
+            fields = measured_fields()
+            started = time.monotonic()
+            create_series(site.port, arguments.agents, fields)
+            rate = arguments.agents * len(fields) / (time.monotonic() - started)
+            add_row(
+                f"creation of {len(fields)} series for each of {arguments.agents:,} agents", f"{rate:,.0f} series/s"
+            )
             site.settle()
             used = site.cpu_seconds()
-            asyncio.run(run(site.port, arguments.agents, minutes))
+            asyncio.run(run(site.port, arguments.agents, minutes, fields))
             used = (site.cpu_seconds() - used) / (arguments.minutes * INTERVAL)
             memory = site.web_rss() / 2**20
         finally:

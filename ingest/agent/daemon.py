@@ -86,10 +86,10 @@ class Agent:
         self._host.fields()  # the start values of rates
         for at in self._ticks():
             self._take_snapshot(at, probes)
-        self._keep_inputs(probes)
-        sender.join(self._config.timeout + 1)
         for server in self.servers.values():
             server.close()
+        self._keep_inputs(probes)
+        sender.join(self._config.timeout + 1)
         if not sender.is_alive():
             self._poster.close()
             self.queue.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import socket
@@ -104,15 +105,22 @@ class StatsdServer:
             self._socket.close()
             raise
         self.port: int = self._socket.getsockname()[1]
-        threading.Thread(target=self._receive, daemon=True, name="statsd").start()
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._receive, daemon=True, name="statsd")
+        self._thread.start()
 
     def _receive(self) -> None:
-        while True:
+        while not self._is_closed:
             try:
                 packet = self._socket.recv(65536)
-            except OSError:  # closed
+            except OSError:
                 return
             self._metrics.add_packet(packet)
 
     def close(self) -> None:
+        """Close the port after the packets that have arrived. A packet to itself ends the thread; closing does not."""
+        self._is_closed = True
+        with contextlib.suppress(OSError):
+            self._socket.sendto(b"", ("127.0.0.1", self.port))
+        self._thread.join(1)
         self._socket.close()

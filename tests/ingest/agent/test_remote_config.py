@@ -2,8 +2,10 @@
 
 import json
 import signal
+import socket
 import subprocess
 import sys
+import time
 from email.message import Message
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from ingest.agent.remote_config import InvalidRemoteConfig, SignedConfig, parse_
 from ingest.agent.site_config import SiteConfig
 from tests.ingest.agent.conftest import RecordingSite
 from tests.ingest.agent.site_signature import CONFIG_PATH, SITE_KEY, SITE_KEY_TEXT, signed_config
-from tests.ingest.agent.test_agent import wait_until, write_config
+from tests.ingest.agent.test_agent import free_port, write_config
 
 FOREIGN_KEY = Ed25519PrivateKey.from_private_bytes(b"f" * 32)
 LOCAL_PROBE = Probe("local", 10.0, ("true",))
@@ -157,16 +159,33 @@ def test_any_answer_is_a_signed_document_or_refused(answer: Any) -> None:
 @pytest.mark.slow
 def test_running_agent_takes_the_configuration_of_the_site(recording_site: RecordingSite, tmp_path: Path) -> None:
     (tmp_path / "value").write_text("42")
-    options = f"site_key = {SITE_KEY_TEXT}\nremote_probes = on\nwebsocket_port = 0\nhttp_port = 0\nstatsd_port = 0\n"
+    websocket, http, statsd = free_port(), free_port(), free_port()
+    ports = f"websocket_port = {websocket}\nhttp_port = {http}\nstatsd_port = {statsd}\n"
+    options = f"site_key = {SITE_KEY_TEXT}\nremote_probes = on\n{ports}"
     config = write_config(tmp_path, recording_site.url, options)
     probes = [{"name": "level", "path": str(tmp_path / "value")}]
     recording_site.files[CONFIG_PATH] = signed_config(version=11, interval=2, probes=probes)
-    process = subprocess.Popen([sys.executable, "-m", "ingest.agent", "run", "--config", str(config)])
-    try:
-        wait_until(lambda: "level" in {name for _, _, name in recording_site.stored})
-    finally:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(15) == 0
+    command = [sys.executable, "-m", "ingest.agent", "run", "--config", str(config)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    hits = 0
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        try:
+            while "level" not in {name for _, _, name in list(recording_site.stored)} and hits < 1000:
+                sender.sendto(b"hits:1|c", ("127.0.0.1", statsd))  # lost before the first start only
+                hits += 1
+                time.sleep(0.02)
+            with (
+                socket.create_connection(("127.0.0.1", http), 5),
+                socket.create_connection(("127.0.0.1", websocket), 5),
+            ):
+                pass
+        finally:
+            process.send_signal(signal.SIGTERM)
+            _, errors = process.communicate(timeout=15)
+    assert process.returncode == 0
+    assert "cannot be opened" not in errors
+    assert "configuration 11 of the site is in force" in errors
+    assert sum(value for (_, _, name), value in recording_site.stored.items() if name == "hits") > 0
     values = {value for (_, _, name), value in recording_site.stored.items() if name == "agent.config.version"}
     assert values == {0, 11}
     assert {value for (_, _, name), value in recording_site.stored.items() if name == "level"} == {42}
