@@ -114,7 +114,7 @@ def disk_io() -> DiskIo | None:
 def temperatures() -> list[Temperature]:
     """Return the readings of the chips, at most MAX_TEMPERATURES: a large server has a hundred."""
     if psutil is not None:
-        chips = getattr(psutil, "sensors_temperatures", dict)()  # not on every system
+        chips: dict[str, Any] = getattr(psutil, "sensors_temperatures", dict)()  # not on every system
         readings = [Temperature(chip, entry.label, entry.current) for chip in chips for entry in chips[chip]]
         return readings[:MAX_TEMPERATURES]
     found = []
