@@ -84,7 +84,8 @@ class Layout:
     @classmethod
     def of_process(cls, root: Path = Path("/")) -> Layout:
         """Return the layout for the user of this process."""
-        return cls.of_system(root) if os.geteuid() == 0 else cls.of_user(Path.home(), root)
+        is_root = hasattr(os, "geteuid") and os.geteuid() == 0  # not on Windows
+        return cls.of_system(root) if is_root else cls.of_user(Path.home(), root)
 
     @property
     def is_of_user(self) -> bool:
