@@ -77,16 +77,23 @@ class SimulatedAgent:
         )
         started = time.perf_counter()
         async with asyncio.timeout(TIMEOUT):
-            if self._streams is None:
-                self._streams = await asyncio.open_connection("127.0.0.1", self._port)
-            reader, writer = self._streams
-            writer.write(head.encode() + body)
-            answer = await reader.readuntil(b"\r\n\r\n")
+            try:
+                reader, answer = await self._request(head.encode() + body)
+            except (ConnectionError, asyncio.IncompleteReadError):  # closed by the site while it was idle
+                self.close()
+                reader, answer = await self._request(head.encode() + body)
             length = next(line for line in answer.lower().split(b"\r\n") if line.startswith(b"content-length:"))
             await reader.readexactly(int(length.split(b":")[1]))
         if not answer.startswith(b"HTTP/1.1 200"):
             raise RuntimeError(answer[:200].decode())
         return 1e3 * (time.perf_counter() - started)
+
+    async def _request(self, data: bytes) -> tuple[asyncio.StreamReader, bytes]:
+        if self._streams is None:
+            self._streams = await asyncio.open_connection("127.0.0.1", self._port)
+        reader, writer = self._streams
+        writer.write(data)
+        return reader, await reader.readuntil(b"\r\n\r\n")
 
     def close(self) -> None:
         if self._streams is not None:
