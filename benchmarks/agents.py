@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import http.client
 import json
+import random
 import resource
 import shutil
 import sys
@@ -103,14 +104,14 @@ class SimulatedAgent:
 
 async def run_agent(agent: SimulatedAgent, at: float, minutes: list[Minute]) -> None:
     """Send at each time of the agent, whether or not the last answer was late."""
-    polled = -POLL_INTERVAL
+    poll_at = random.uniform(0, POLL_INTERVAL)
     for number, minute in enumerate(minutes):
         due = at + number * INTERVAL
         await asyncio.sleep(max(0.0, due - time.monotonic()))
         try:
             minute.snapshots.append(await agent.send())
-            if number * INTERVAL - polled >= POLL_INTERVAL:
-                polled = number * INTERVAL
+            if number * INTERVAL >= poll_at:
+                poll_at += POLL_INTERVAL
                 minute.configurations.append(await agent.ask())
         except (OSError, RuntimeError, TimeoutError, asyncio.IncompleteReadError) as error:
             minute.failed += 1

@@ -23,7 +23,11 @@ SECTIONS = {
         "alerts.Route": "Routes",
         "alerts.Delivery": "Deliveries",
     },
-    "People and keys": {"auth.User": "People", "ingest.ApiKey": "API keys"},
+    "People and keys": {
+        "auth.User": "People",
+        "ingest.ApiKey": "API keys",
+        "ingest.AgentConfiguration": "Agent configurations",
+    },
     "History": {
         "metrics.AuditEntry": "Audit",
         "ingest.Rejected": "Rejected points",

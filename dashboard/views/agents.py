@@ -37,7 +37,7 @@ def agent_page(request: HttpRequest, device_id: str) -> HttpResponse:
             raise form.named(error) from None
 
     if form.save(save):
-        messages.success(request, "Saved. The agent reads it within two minutes after its next snapshot.")
+        messages.success(request, "Saved. The agent reads it within five minutes.")
         return redirect("dashboard:agent", device_id)
     [row] = device_rows([device], timezone.now())
     context = {

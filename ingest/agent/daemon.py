@@ -28,7 +28,7 @@ from ingest.agent.websocket import WebSocketServer
 
 log = logging.getLogger(__name__)
 LocalServer = Union[LocalInput, StatsdServer, WebSocketServer]
-POLL_INTERVAL = 120.0  # seconds between two questions for the site's configuration
+POLL_INTERVAL = 300.0  # seconds between two questions for the configuration, which cost the site ten snapshots
 SETTLE_TIME = 1.0  # seconds before the first snapshot; rates over less say nothing
 
 

@@ -17,7 +17,7 @@ def configuration_of(device: Device) -> AgentConfiguration:
 
 
 def set_configuration(device: Device, interval: float | None, probes: list[Any]) -> AgentConfiguration:
-    """Store a configuration, which the agent reads within two minutes. Raises InvalidFields."""
+    """Store a configuration, which the agent reads within five minutes. Raises InvalidFields."""
     try:
         parse_settings(interval, probes)
     except InvalidRemoteConfig as error:

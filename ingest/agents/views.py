@@ -62,7 +62,7 @@ class AgentConfigurationView(APIView):
         "get_agent_configuration",
         "Get the configuration of a device's agent",
         tag=Tag.DEVICES,
-        description="Returns what the site sets for the edge agent of the device. The agent reads it every two minutes"
+        description="Returns what the site sets for the edge agent of the device. The agent reads it every five minutes"
         " and verifies the signature with the public key of the site, which it has since its installation.",
         response=SignedConfigurationSerializer,
         errors=(404,),

@@ -234,7 +234,7 @@ def test_admin_index_lists_all_models_in_order(browser: Client):
     names = re.findall(r'<th scope="row"[^>]*>\s*<a href="[^"]*">([^<]+)', content)
     assert names == [
         "Devices", "Device groups", "Metric definitions", "Series", "Alert rules", "Alerts", "Incidents", "Silences",
-        "Channels", "Routes", "Deliveries", "People", "API keys", "Audit", "Journal",
+        "Channels", "Routes", "Deliveries", "People", "API keys", "Agent configurations", "Audit", "Journal",
         "Rejected points", "Exports", "Damaged blocks", "Bus targets", "Parked messages",
     ]  # fmt: skip
     for address in re.findall(r'<th scope="row"[^>]*>\s*<a href="([^"]*)"', content):

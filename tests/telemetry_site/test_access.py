@@ -126,7 +126,11 @@ ACCESS_RULES: list[tuple[str, str, set[str] | str]] = [
     (r"/channels/({channel_id}/)?", "GET", {"operator", "administrator"}),
     (r"/channels/({channel_id}/(test|delete)|routes/{route_id}/delete)/", "GET", USERS),
     (r"/silences/({silence_id}/end/)?|/alerts/{alert_id}/silence/", "GET", USERS),
-    (r"/(|overview/(alerts|devices)/|patterns/|rejected/|settings/|agent/.*|devices/.*|recent/.*|exports/.*)", "GET", USERS),
+    (
+        r"/(|overview/(alerts|devices)/|patterns/|rejected/|settings/|agent/.*|devices/.*|recent/.*|exports/.*)",
+        "GET",
+        USERS,
+    ),
 ]
 
 
