@@ -5,19 +5,22 @@ Each series learns from its own points, one by one, and needs no tuning.
 
 import numpy as np
 
-from alerts.detector.features import LARGEST, features, settle
+from alerts.detector.changes import Changes, measure_changes, measure_changes_along
+from alerts.detector.features import LARGEST, LEVEL_OUTSIDE, features, of_value, settle
 from alerts.detector.novelty import surprise
+from alerts.detector.reasons import view_reasons
 from alerts.detector.scoring import (
-    COOLDOWN_POINTS,
-    FATIGUE_DECAY,
-    FATIGUE_WEIGHT,
-    MARK_SURPRISE,
+    MIN_WEEKLY_EVIDENCE,
     Detection,
+    Surprises,
     level_shift,
+    mark,
+    mark_along,
+    stuck_levels,
     to_detection,
     weigh,
 )
-from alerts.detector.series_run import score_run
+from alerts.detector.series_run import surprises_along
 from alerts.detector.state import EARLY, RECORD, Floats, Ints, Table, pack_state, unpack_state
 
 SERIES_PER_STEP = 128  # whose state fits the processor's cache
@@ -52,76 +55,100 @@ class Detector:
 
     def reset_cooldown(self, slot: int) -> None:
         """Let the next anomaly be marked and notified, whenever the last one was."""
-        self._table["rest"][slot] = self._table["quiet"][slot] = 0
+        self._table["mark_strength"][slot] = self._table["gravity"][slot] = 0
 
     def run(self, slot: int, times: Ints, values: Floats) -> Detection:
-        """Score the points of one series, times ascending: like one `step` after the other, and much faster."""
-        table, result, values = self._table, Detection.blank(len(times)), np.clip(values, -LARGEST, LARGEST)
+        """Score the points of one series, times ascending: like one `step` after the other, and much faster.
+
+        Points without a finite value are left out: they have no score and teach nothing.
+        """
+        finite = np.isfinite(values)
+        if not finite.all():
+            result = Detection.blank(len(times))
+            result.assign(finite, self.run(slot, times[finite], values[finite]))
+            return result
+        table, values = self._table, np.clip(values, -LARGEST, LARGEST)
+        count = int(table["count"][slot]) + 1 + np.arange(len(times))
         points = int(table["points"][slot])
         early, late = slice(0, max(EARLY - points, 0)), slice(max(EARLY - points, 0), None)
-        if kept := len(times[early]):
-            table["times"][slot, points : points + kept] = times[early]
-            table["values"][slot, points : points + kept] = values[early]
-            table["points"][slot] = points + kept
-            if points + kept == EARLY:
-                self._settle(slot)
-        result.assign(late, score_run(table, slot, times[late], values[late]))
-        return result
+        changes = measure_changes_along(table, slot, times, values)
+        surprises = Surprises.of_early(changes)
+        if len(times[early]):
+            self._gather(np.full(1, slot), times[early], values[early], points)
+        if len(times[late]):
+            surprises.assign(late, surprises_along(table, slot, times[late], values[late]))
+        evidence = weigh(count, times - table["began"][slot], changes, surprises)
+        return to_detection(changes, surprises, evidence, *mark_along(table, slot, times, evidence, changes.begins))
 
     def step(self, slots: Ints, times: Ints, values: Floats) -> Detection:
-        """Score one point of each series: distinct slots [k], times [k] in µs since 1970 UTC, finite values [k]."""
+        """Score one point of each series: distinct slots [k], times [k] in µs since 1970 UTC, values [k].
+
+        Points without a finite value are left out: they have no score and teach nothing.
+        """
         result = Detection.blank(len(slots))
+        finite = np.isfinite(values)
+        if not finite.all():
+            result.assign(finite, self.step(slots[finite], times[finite], values[finite]))
+            return result
         for first in range(0, len(slots), SERIES_PER_STEP):
             batch = slice(first, first + SERIES_PER_STEP)
-            result.assign(batch, self._step(slots[batch], times[batch], values[batch]))
+            result.assign(batch, self._step(slots[batch], times[batch], np.clip(values[batch], -LARGEST, LARGEST)))
         return result
 
     def _step(self, slots: Ints, times: Ints, values: Floats) -> Detection:
-        values = np.clip(values, -LARGEST, LARGEST)
-        early = self._table["points"][slots] < EARLY
-        if not early.any():
-            return self._score_points(slots, times, values)
-        result = Detection.blank(len(slots))
-        self._gather(slots[early], times[early], values[early])
-        if not early.all():
-            late = ~early
-            result.assign(late, self._score_points(slots[late], times[late], values[late]))
-        return result
+        table = self._table
+        early = table["points"][slots] < EARLY
+        changes = measure_changes(table, slots, times, values)
+        if early.any():
+            surprises = self._step_early(slots, times, values, changes)
+        else:
+            surprises = self._surprises(slots, times, values)
+        evidence = weigh(table["count"][slots], times - table["began"][slots], changes, surprises)
+        return to_detection(changes, surprises, evidence, *mark(table, slots, times, evidence, changes.begins))
 
-    def _gather(self, slots: Ints, times: Ints, values: Floats) -> None:
+    def _step_early(self, slots: Ints, times: Ints, values: Floats, changes: Changes) -> Surprises:
         """Keep the first points until there are enough to fix the series' scale, then learn them in order."""
-        table, points = self._table, self._table["points"][slots]
-        table["times"][slots, points] = times
-        table["values"][slots, points] = values
-        table["points"][slots] = points + 1
-        for slot in slots[points + 1 == EARLY].tolist():
-            self._settle(slot)
+        points = self._table["points"][slots]
+        late = points >= EARLY
+        surprises = Surprises.of_early(changes)
+        for index in np.flatnonzero(~late).tolist():
+            one = slice(index, index + 1)
+            self._gather(slots[one], times[one], values[one], int(points[index]))
+        if late.any():
+            surprises.assign(late, self._surprises(slots[late], times[late], values[late]))
+        return surprises
 
-    def _settle(self, slot: int) -> None:
-        """Fix the scale of a series from its first points, and learn them in order."""
-        table = self._table
-        settle(table, np.array([slot]))
-        times, values = table["times"][slot].copy(), table["values"][slot].copy()  # in the place of the states
-        table["points"][slot] = 0
-        score_run(table, slot, times, values)
+    def _gather(self, slot: Ints, times: Ints, values: Floats, points: int) -> None:
+        """Keep early points of a series; with the last of them, fix its scale and learn all in order."""
+        table, number = self._table, int(slot[0])
+        after = points + len(times)
+        table["times"][number, points:after] = times
+        table["values"][number, points:after] = values
+        table["points"][number] = after
+        if after == EARLY:
+            settle(table, slot)
+            first_times, first_values = table["times"][number].copy(), table["values"][number].copy()
+            table["points"][number] = 0  # the states take the place of the first points
+            surprises_along(table, number, first_times, first_values)
 
-    def _score_points(self, slots: Ints, times: Ints, values: Floats) -> Detection:
+    def _surprises(self, slots: Ints, times: Ints, values: Floats) -> Surprises:
+        """Return what the states say about one point of each series, and add it to them."""
         table = self._table
-        table["began"][slots] = np.where(table["points"][slots] == 0, times, table["began"][slots])
         bounds = table["least"][slots, 0, 0], table["most"][slots, 0, 0]
         point_features, band, weekly = features(table, slots, times, values)
-        surprised, novelty, above = surprise(table, slots, point_features)
+        surprised, above = surprise(table, slots, point_features)
         table["points"][slots] += 1
-        shift = level_shift(point_features, weekly, table["least"][slots], table["most"][slots])
-        age, runs = times - table["began"][slots], (table["unchanged"][slots], table["longest"][slots])
-        evidence = weigh(table["points"][slots], age, (surprised, novelty, shift), *runs)
-        fatigue = table["fatigue"][slots] * FATIGUE_DECAY
-        strength = evidence.strength / (MARK_SURPRISE * (1 + FATIGUE_WEIGHT * fatigue))
-        rest, quiet = np.maximum(table["rest"][slots] - 1, 0), np.maximum(table["quiet"][slots] - 1, 0)
-        marked = ((strength >= 1) & (rest == 0) | evidence.marks) & evidence.may_mark
-        grave = ((evidence.gravity >= 1) & (quiet == 0) | evidence.notifies) & evidence.may_notify
-        table["fatigue"][slots] = fatigue + marked
-        table["rest"][slots] = np.where(marked, COOLDOWN_POINTS, rest)
-        table["quiet"][slots] = np.where(grave, COOLDOWN_POINTS, quiet)
-        score = evidence.score(strength, marked, grave)
-        return to_detection(table, slots, score, evidence, (band, *bounds), (surprised, above, weekly))
+        low, high = (
+            of_value(table, slots, np.where(band.is_known, side[:, 0], bound))
+            for side, bound in zip((band.low, band.high), bounds, strict=True)
+        )
+        return Surprises(
+            surprised.mean(axis=1, dtype=np.float64),
+            low,
+            high,
+            view_reasons(surprised, above, weekly > 0),
+            level_shift(point_features, table["least"][slots], table["most"][slots]),
+            point_features[:, LEVEL_OUTSIDE] > 0,
+            weekly >= MIN_WEEKLY_EVIDENCE,
+            stuck_levels(table["unchanged"][slots], table["longest"][slots]),
+        )

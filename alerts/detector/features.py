@@ -9,11 +9,11 @@ UNIT = 1024  # features are integers in units of 1/1024
 LIMIT = 15.9  # of features, so that differences fit 16 bits; as a value 4 million times the spread
 KNEE = 2  # spreads from the centre: nearly linear up to here, logarithmic beyond
 SHORT = 6  # points of means
-LONG = 24  # points of variance and maximum
+LONG = 24  # points of the maximum
 
 LARGEST = 1e150  # of values, so that their squares are finite
 
-(VALUE, OUTSIDE, MEAN, MEAN_OUTSIDE, EARLIER, JUMP, DEVIATION, HIGHEST, UNCHANGED, TIME_OF_DAY) = range(10)
+(VALUE, OUTSIDE, MEAN, LEVEL_OUTSIDE, EARLIER, JUMP, HIGHEST, TIME_OF_DAY, LEAST, MOST) = range(10)
 FEATURES = 10
 PAIR = [VALUE, MEAN]  # features with an expected range
 
@@ -21,15 +21,12 @@ PAIR = [VALUE, MEAN]  # features with an expected range
 VIEWS = (
     (VALUE, VALUE),
     (OUTSIDE, OUTSIDE),
-    (MEAN_OUTSIDE, MEAN_OUTSIDE),
     (VALUE, JUMP),
     (VALUE, TIME_OF_DAY),
-    (DEVIATION, TIME_OF_DAY),
     (HIGHEST, TIME_OF_DAY),
     (MEAN, EARLIER),
-    (UNCHANGED, VALUE),
 )
-BESIDE = [VIEWS.index((OUTSIDE, OUTSIDE)), VIEWS.index((MEAN_OUTSIDE, MEAN_OUTSIDE))]  # views of the expected range
+BESIDE = VIEWS.index((OUTSIDE, OUTSIDE))  # the view of the expected range
 
 
 def settle(table: Table, slots: Ints) -> None:
@@ -60,44 +57,49 @@ def features(table: Table, slots: Ints, times: Ints, values: Floats) -> tuple[Sh
     own = own_scale(table, slots, values)
     earlier = table["recent"][slots]
     earlier = np.where(table["points"][slots, None] == 0, own[:, None], earlier)
-    unchanged = _unchanged(table, slots, own == earlier[:, -1])
+    _count_unchanged(table, slots, own == earlier[:, -1])
     recent = np.concatenate([earlier[:, 1:], own[:, None]], axis=1)
     table["recent"][slots] = recent
-    rounded = describe(times, earlier, recent, unchanged)
+    rounded = describe(times, earlier, recent)
     band, weekly = expected(table, slots, times, rounded[:, PAIR])
     return add_outside(rounded, band), band, weekly
 
 
-def describe(times: Ints, earlier: Singles, recent: Singles, unchanged: Singles) -> Shorts:
+def describe(times: Ints, earlier: Singles, recent: Singles) -> Shorts:
     """Return the features [k, FEATURES] of points, still without those of the expected range.
 
-    earlier    [k, RECENT]  values before the point, on the series' own scale
-    recent     [k, RECENT]  the same values from the second on, and the point's own
-    unchanged  [k]          points since the value changed
+    earlier  [k, RECENT]  values before the point, on the series' own scale
+    recent   [k, RECENT]  the same values from the second on, and the point's own
     """
-    own, long = recent[:, -1], recent[:, -LONG:]
+    own = recent[:, -1]
     row = np.zeros((len(own), FEATURES), np.float32)
     row[:, VALUE] = own
     row[:, MEAN] = recent[:, -SHORT:].mean(axis=1)
+    row[:, LEAST] = recent[:, -SHORT:].min(axis=1)
+    row[:, MOST] = recent[:, -SHORT:].max(axis=1)
     row[:, EARLIER] = recent[:, RECENT - 1 - LONG]
     row[:, JUMP] = own - earlier[:, 1:].mean(axis=1)
-    row[:, DEVIATION] = long.std(axis=1)
-    row[:, HIGHEST] = long.max(axis=1)
-    row[:, UNCHANGED] = np.log1p(unchanged)
+    row[:, HIGHEST] = recent[:, -LONG:].max(axis=1)
     row[:, TIME_OF_DAY] = times % DAY / DAY
     rounded: Shorts = np.rint(np.clip(row, -LIMIT, LIMIT, out=row) * UNIT).astype(np.int16)
     return rounded
 
 
 def add_outside(rounded: Shorts, band: SeasonalRange) -> Shorts:
-    """Fill the features of the expected range. Returns the same array."""
-    rounded[:, [OUTSIDE, MEAN_OUTSIDE]] = np.clip(band.outside(rounded[:, PAIR]), -LIMIT * UNIT, LIMIT * UNIT)
+    """Fill the features of the expected range. Returns the same array.
+
+    A level is as far outside as the nearest of its values, so that one value is no level.
+    """
+    value, mean = band.outside(rounded[:, PAIR]).T
+    above = np.maximum(rounded[:, LEAST] - band.high[:, 1], 0)
+    below = np.minimum(rounded[:, MOST] - band.low[:, 1], 0)
+    level = np.where(mean > 0, above, np.where(mean < 0, below, 0))
+    rounded[:, OUTSIDE], rounded[:, LEVEL_OUTSIDE] = np.clip((value, level), -LIMIT * UNIT, LIMIT * UNIT)
     return rounded
 
 
-def _unchanged(table: Table, slots: Ints, same: Bools) -> Singles:
-    """Return the points since the value changed, and update the longest such run."""
+def _count_unchanged(table: Table, slots: Ints, same: Bools) -> None:
+    """Update the points since the value changed, and the longest such run that has ended."""
     before = table["unchanged"][slots]
     table["longest"][slots] = np.maximum(table["longest"][slots], np.where(same, 0, before))
-    table["unchanged"][slots] = unchanged = np.where(same, before + 1, np.float32(0))
-    return unchanged
+    table["unchanged"][slots] = np.where(same, before + 1, np.float32(0))

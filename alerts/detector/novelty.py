@@ -19,8 +19,8 @@ HOLD = np.float32(0.8)  # decay of the squared surprise per point, so that views
 WRAP = 2**15  # the clock of visits is set back by this
 
 
-def surprise(table: Table, slots: Ints, features: Shorts) -> tuple[Singles, Singles, Bools]:
-    """Return per view [k, views]: squared surprise, decaying; novelty; whether the point is above the nearest state."""
+def surprise(table: Table, slots: Ints, features: Shorts) -> tuple[Singles, Bools]:
+    """Return per view [k, views]: squared surprise, decaying; whether the point is above the nearest state."""
     seen = features[:, PAIRS]
     fresh = slots[table["points"][slots] == 0]
     if len(fresh):
@@ -36,7 +36,7 @@ def surprise(table: Table, slots: Ints, features: Shorts) -> tuple[Singles, Sing
     table["total"][slots] = total * FORGET + 1
     decaying = np.maximum(squared, table["held"][slots] * HOLD).astype(np.float32)
     table["held"][slots] = decaying
-    return decaying, novelty, above
+    return decaying, above
 
 
 def novelty_level(novelty: Singles) -> Ints:
@@ -59,7 +59,7 @@ def view_scale(minimum: Shorts, maximum: Shorts) -> Singles:
 
 
 def above_expected(above: Bools, seen: Shorts) -> Bools:
-    """Return whether points are above the nearest state, or above the expected range in the views of that range."""
+    """Return whether points are above the nearest state, or above the expected range in the view of that range."""
     outside = seen[:, BESIDE, 0]
     above[:, BESIDE] = np.where(outside == 0, above[:, BESIDE], outside > 0)
     return above

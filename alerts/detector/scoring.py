@@ -1,57 +1,67 @@
-"""From surprise and novelty to scores: which points are marked, and which open an alert. Pure, one row per point."""
+"""From changes and surprise to scores: which points are marked, and which open an alert. Pure, one row per point."""
 
 from dataclasses import dataclass, fields
 from typing import Self
 
 import numpy as np
 
-from alerts.detector.features import EARLIER, MEAN, MEAN_OUTSIDE, VIEWS, of_value
-from alerts.detector.novelty import NARROW
-from alerts.detector.reasons import reasons
-from alerts.detector.seasons import DAY, SeasonalRange
-from alerts.detector.state import EARLY, Bools, Floats, Ints, Shorts, Singles, Table
+from alerts.detector.changes import Changes
+from alerts.detector.features import EARLIER, LEVEL_OUTSIDE, MEAN, UNIT, VIEWS
+from alerts.detector.reasons import DAILY_LEVEL, WEEKLY_LEVEL, merge_reasons
+from alerts.detector.seasons import DAY
+from alerts.detector.sensitivity import STRONGER, notifies
+from alerts.detector.state import Bools, Floats, Ints, Shorts, Singles, Table
 
 MARK_SCORE = 0.5  # score of an anomaly that is marked in charts
 NOTIFY_SCORE = 0.9  # score of an anomaly that opens an alert
 
-MARK_SURPRISE = 4.5  # mean squared surprise of the views
-FATIGUE_WEIGHT = 0.4  # a mark raises the surprise that the next one needs by this fraction
-FATIGUE_DECAY = np.float32(np.exp(-1 / 4000))  # per point
-COOLDOWN_POINTS = 80  # from a mark to the next, and from a notification to the next
-MIN_NOVEL_VIEWS = 3  # views in which a point has to be novel for a notification
-NOTIFY_NOVELTY = 0.15  # in fractions of the range of all earlier points
-SHORT_SERIES = 300  # points of a series that needs twice the novelty, since its range still grows by noise
-NOTIFY_LEVEL_SHIFT = 0.3  # the same, for a level outside the range of this hour of the week: one view is enough
-MIN_WEEKLY_EVIDENCE = 120  # of a weekly profile, for notifications of level shifts
+MARK_SURPRISE = 13.0  # mean squared surprise of the views
+MARK_CHANGE = 2.0  # times the usual change
+NOTIFY_CHANGE = 2.9  # the same, for a notification
+MARK_REST_POINTS = 120  # from a mark to the next, …
+MARK_REST = DAY // 2  # … or, if shorter, this time; a mark that is STRONGER comes at once
+MARK_LEVEL_SHIFT = 0.6  # of the range of all levels: a level this far outside the expected range is marked
+NOTIFY_LEVEL_SHIFT = 0.3  # the same for a notification, if the expected range is that of the hour of the week …
+MIN_WEEKLY_EVIDENCE = 120  # … and has long been the better one
 LEVEL_VIEW = VIEWS.index((MEAN, EARLIER))
 MIN_STUCK_POINTS = 12  # without a change for a mark …
 STUCK_FACTOR = 3  # … and this many times the longest run before; again as many for a notification
-MIN_NOTIFY_POINTS = 400  # of a series before its first notification …
-MIN_NOTIFY_DAYS = 3  # … and days
+MIN_NOTIFY_POINTS = 20  # of a series before its first notification …
+MIN_NOTIFY_AGE = 20 * DAY // 24  # … and its age
 
 
 @dataclass(slots=True)
 class Detection:
     """The result for some points, as columns of equal length.
 
-    score   0 to 1
-    low     of the expected range; NaN while it is unknown
-    high    of the expected range
-    reason  code for reasons.reason_text; 0 if the point is not marked
-    warm    False while the series has too few points for a score
+    score           0 to 1
+    low             of the expected range; NaN while it is unknown
+    high            of the expected range
+    reason          code for reasons.reason_text; 0 if the point is not marked
+    gravity         of the point as a notification: 1 notifies at normal sensitivity
+    gravity_before  the largest of this episode before the point; 0 at its beginning
+    change          from the points before
+    usual           the largest change that is usual for the series now; NaN while it is unknown
+    seen            time (µs) of the last change that was as large; 0: none
     """
 
     score: Floats
     low: Floats
     high: Floats
     reason: Ints
-    warm: Bools
+    gravity: Floats
+    gravity_before: Floats
+    change: Floats
+    usual: Floats
+    seen: Ints
 
     @classmethod
     def blank(cls, points: int) -> Self:
         """Return the result of points without a score."""
-        unknown = np.full(points, np.nan)
-        return cls(np.zeros(points), unknown, unknown.copy(), np.zeros(points, np.int64), np.zeros(points, np.bool_))
+        unknown, none, zeros = np.full(points, np.nan), np.zeros(points, np.int64), np.zeros(points)
+        return cls(
+            zeros.copy(), unknown.copy(), unknown.copy(), none.copy(), zeros.copy(), zeros.copy(), zeros, unknown, none
+        )
 
     def part(self, where: slice) -> Self:
         """Return the result of some of the points."""
@@ -63,97 +73,157 @@ class Detection:
             getattr(self, column.name)[where] = getattr(other, column.name)
 
 
+@dataclass(slots=True)
+class Surprises:
+    """What the remembered states of a series say about points, as columns of equal length.
+
+    surprise  mean squared surprise of the views
+    low       of the expected range
+    high      of the expected range
+    reason    code of the most surprising view
+    shift     distance of the level from the expected range, as a fraction of the range of all levels
+    above     whether the level is above the expected range
+    weekly    whether the series has long been weekly
+    stuck     1 where a value is stuck for long enough for a mark, 2 for a notification
+    """
+
+    surprise: Floats
+    low: Floats
+    high: Floats
+    reason: Ints
+    shift: Floats
+    above: Bools
+    weekly: Bools
+    stuck: Ints
+
+    @classmethod
+    def of_early(cls, changes: Changes) -> Self:
+        """Return those of the first points, which have no states: the expected range is that of usual changes."""
+        points = len(changes.size)
+        zeros, none, no = np.zeros(points), np.zeros(points, np.int64), np.zeros(points, np.bool_)
+        low, high = changes.expected - changes.usual, changes.expected + changes.usual
+        return cls(zeros, low, high, none, zeros.copy(), no, no.copy(), none.copy())
+
+    @classmethod
+    def join(cls, parts: list[Self]) -> Self:
+        """Return the results of consecutive points as one."""
+        columns = zip(*([getattr(part, column.name) for column in fields(cls)] for part in parts), strict=True)
+        return cls(*(np.concatenate(column) for column in columns))
+
+    def assign(self, where: Bools | slice, other: "Surprises") -> None:
+        """Copy another result into some positions."""
+        for column in fields(self):
+            getattr(self, column.name)[where] = getattr(other, column.name)
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What the scores of points depend on, besides the marks and notifications before them.
 
-    strength     mean surprise of the views: from MARK_SURPRISE on a point is marked, if no other was shortly before
-    gravity      from 1 on a point notifies, if no other did shortly before
-    marks        marked in any case, since the value is stuck
-    notifies     the same for a notification
-    may_mark     whether there are enough points
-    may_notify   the same for a notification
-    level_shift  from 1 on the level is outside the range of the hour of the week
+    strength  from 1 on a point is marked, if no other was shortly before
+    gravity   from 1 on a point notifies, if no other of this episode did
+    stuck     marked in any case, since the value is stuck
     """
 
     strength: Floats
     gravity: Floats
-    marks: Bools
-    notifies: Bools
-    may_mark: Bools
-    may_notify: Bools
-    level_shift: Singles
-
-    def score(self, strength: Floats, marked: Bools, grave: Bools) -> Floats:
-        """Return the scores: from MARK_SCORE by the mean surprise of the views, from NOTIFY_SCORE by novelty."""
-        calm = 0.99 * MARK_SCORE * np.minimum(strength, 1)
-        mark = NOTIFY_SCORE - (NOTIFY_SCORE - MARK_SCORE) / np.maximum(strength, 1)
-        notify = 1 - (1 - NOTIFY_SCORE) / np.maximum(self.gravity, 1)
-        return np.where(grave, notify, np.where(marked, mark, calm))
+    stuck: Bools
 
 
-def weigh(
-    points: Ints, age: Ints, seen: tuple[Singles, Singles, Singles], unchanged: Singles, longest: Singles
-) -> Evidence:
-    """Return the evidence of points.
-
-    points     points of the series, this one included
-    age        µs since the first one
-    seen       squared surprise [k, views], novelty [k, views] and level shift [k]
-    unchanged  points since the value changed
-    longest    of such runs that have ended
-    """
-    surprised, novelty, shift = seen
-    third = np.partition(novelty, -MIN_NOVEL_VIEWS, axis=1)[:, -MIN_NOVEL_VIEWS].astype(np.float64)
-    gravity = third / NOTIFY_NOVELTY / (1 + SHORT_SERIES / np.maximum(points, 1))
+def weigh(points: Ints, age: Ints, changes: Changes, surprises: Surprises) -> Evidence:
+    """Return the evidence of points. `points` of the series, these included; `age` in µs since the first one."""
+    may_notify = (points >= MIN_NOTIFY_POINTS) & (age >= MIN_NOTIFY_AGE)
+    weekly_shift = np.where(surprises.weekly, surprises.shift / NOTIFY_LEVEL_SHIFT, 0.0)
+    gravity = np.maximum(changes.ratio / NOTIFY_CHANGE, weekly_shift)
     return Evidence(
-        strength=surprised.mean(axis=1, dtype=np.float64),
-        gravity=np.maximum(gravity, shift),
-        marks=_is_stuck(unchanged, longest, 1),
-        notifies=_is_stuck(unchanged, longest, STUCK_FACTOR),
-        may_mark=points > EARLY,
-        may_notify=(points > MIN_NOTIFY_POINTS) & (age >= MIN_NOTIFY_DAYS * DAY),
-        level_shift=shift,
+        np.maximum(changes.ratio / MARK_CHANGE, _strength_of_states(surprises)),
+        np.where(may_notify, np.maximum(gravity, surprises.stuck == 2), 0.0),
+        surprises.stuck > 0,
     )
 
 
-def _is_stuck(unchanged: Singles, longest: Singles, times: int) -> Bools:
-    """Return where a run without change has just reached `times` the length of a mark."""
-    enough = times * np.maximum(MIN_STUCK_POINTS, STUCK_FACTOR * (longest + 1))
-    just_now: Bools = (unchanged >= enough) & (unchanged < enough + 1)
-    return just_now
+def _strength_of_states(surprises: Surprises) -> Floats:
+    """Return the strength of points by what the states say, besides stuck values."""
+    shift = np.where(surprises.weekly, surprises.shift / NOTIFY_LEVEL_SHIFT, surprises.shift / MARK_LEVEL_SHIFT)
+    return np.maximum(surprises.surprise / MARK_SURPRISE, shift)
 
 
-def level_shift(point_features: Shorts, weekly: Singles, least: Shorts, most: Shorts) -> Singles:
-    """Return the distance [k] of the level from the range of this hour of the week; 1: notify.
+def mark(table: Table, slots: Ints, times: Ints, evidence: Evidence, begins: Bools) -> tuple[Bools, Floats]:
+    """Return which points [k] are marked, and the largest gravity of their episode before; remember both."""
+    points, last = table["mark_points"][slots] + 1, table["mark_strength"][slots]
+    rested = (points >= MARK_REST_POINTS) | (times - table["marked_at"][slots] >= MARK_REST)
+    marked = (evidence.strength >= 1) & (rested | (evidence.strength >= STRONGER * last)) | evidence.stuck
+    table["mark_points"][slots] = np.where(marked, 0, points)
+    table["marked_at"][slots] = np.where(marked, times, table["marked_at"][slots])
+    table["mark_strength"][slots] = np.where(marked, evidence.strength, last)
+    before = np.where(begins, 0.0, table["gravity"][slots])
+    table["gravity"][slots] = np.maximum(before, evidence.gravity)
+    return marked, before
 
-    `least` and `most` [k, views, 2] are of all points up to this one.
-    """
-    reach = most[:, LEVEL_VIEW, 0].astype(np.float32) - least[:, LEVEL_VIEW, 0]
-    away = np.abs(point_features[:, MEAN_OUTSIDE]) / np.maximum(reach, np.float32(NARROW))
-    return np.where(weekly >= MIN_WEEKLY_EVIDENCE, away / np.float32(NOTIFY_LEVEL_SHIFT), np.float32(0))
+
+def mark_along(table: Table, slot: int, times: Ints, evidence: Evidence, begins: Bools) -> tuple[Bools, Floats]:
+    """Return what `mark` does, for points of one series."""
+    marked, before = np.zeros(len(times), np.bool_), np.empty(len(times))
+    points, marked_at = int(table["mark_points"][slot]), int(table["marked_at"][slot])
+    last, largest = float(table["mark_strength"][slot]), float(table["gravity"][slot])
+    columns = (times, evidence.strength, evidence.gravity, evidence.stuck, begins)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    for position, (time, strength, gravity, stuck, begin) in enumerate(rows):
+        points += 1
+        rested = points >= MARK_REST_POINTS or time - marked_at >= MARK_REST
+        if stuck or (strength >= 1 and (rested or strength >= STRONGER * last)):
+            marked[position], points, marked_at, last = True, 0, time, strength
+        before[position] = largest = 0.0 if begin else largest
+        largest = max(largest, gravity)
+    table["mark_points"][slot], table["marked_at"][slot] = points, marked_at
+    table["mark_strength"][slot], table["gravity"][slot] = last, largest
+    return marked, before
 
 
 def to_detection(
-    table: Table,
-    slots: Ints,
-    score: Floats,
-    evidence: Evidence,
-    ranges: tuple[SeasonalRange, Shorts, Shorts],
-    seen: tuple[Singles, Bools, Singles],
+    changes: Changes, surprises: Surprises, evidence: Evidence, marked: Bools, gravity_before: Floats
 ) -> Detection:
-    """Return the result of points.
-
-    ranges  the expected range; minimum and maximum of all points before, for as long as it is unknown
-    seen    squared surprise [k, views], whether the point is above [k, views], and weekly evidence [k]
-    """
-    (band, minimum, maximum), (surprised, above, weekly) = ranges, seen
-    stuck = evidence.marks | evidence.notifies
-    reason = reasons(surprised, above, stuck, weekly > 0, evidence.level_shift >= 1)
-    return Detection(
-        score,
-        of_value(table, slots, np.where(band.is_known, band.low[:, 0], minimum)),
-        of_value(table, slots, np.where(band.is_known, band.high[:, 0], maximum)),
-        np.where(score >= MARK_SCORE, reason, 0),
-        np.ones(len(slots), np.bool_),
+    """Return the result of points."""
+    notified = notifies(evidence.gravity, gravity_before)
+    calm = 0.99 * MARK_SCORE * np.minimum(evidence.strength, 1)
+    mark_score = NOTIFY_SCORE - (NOTIFY_SCORE - MARK_SCORE) / np.maximum(evidence.strength, 1)
+    notify_score = 1 - (1 - NOTIFY_SCORE) / np.maximum(evidence.gravity, 1)
+    changed = changes.ratio / MARK_CHANGE >= np.maximum(_strength_of_states(surprises), 1)
+    shifted = _strength_of_states(surprises) > surprises.surprise / MARK_SURPRISE
+    reason = merge_reasons(
+        surprises.reason,
+        np.where(surprises.weekly, WEEKLY_LEVEL, DAILY_LEVEL),
+        (changed, shifted, surprises.stuck > 0),
+        (changes.size > 0, surprises.above),
     )
+    return Detection(
+        np.where(notified, notify_score, np.where(marked, mark_score, calm)),
+        surprises.low,
+        surprises.high,
+        np.where(marked | notified, reason, 0),
+        evidence.gravity,
+        gravity_before,
+        changes.size,
+        changes.usual,
+        changes.seen,
+    )
+
+
+def stuck_levels(unchanged: Singles, longest: Singles) -> Ints:
+    """Return 1 where a run without change has just reached the length of a mark, 2 that of a notification."""
+    mark_length = np.maximum(MIN_STUCK_POINTS, STUCK_FACTOR * (longest + 1))
+    level = np.zeros(len(unchanged), np.int64)
+    for times in (1, STUCK_FACTOR):
+        enough = times * mark_length
+        level[(unchanged >= enough) & (unchanged < enough + 1)] = 1 if times == 1 else 2
+    return level
+
+
+def level_shift(point_features: Shorts, least: Shorts, most: Shorts) -> Floats:
+    """Return the distance [k] of the level from the expected range, as a fraction of the range of all levels.
+
+    `least` and `most` [k, views, 2] are of all points up to this one.
+    """
+    reach = most[:, LEVEL_VIEW, 0].astype(np.float64) - least[:, LEVEL_VIEW, 0]
+    distance: Floats = np.abs(point_features[:, LEVEL_OUTSIDE]) / np.maximum(reach, float(UNIT))
+    return distance

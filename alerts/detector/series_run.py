@@ -9,41 +9,30 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from alerts.detector import novelty
-from alerts.detector.features import PAIR, UNIT, add_outside, describe, own_scale
+from alerts.detector.features import LEVEL_OUTSIDE, PAIR, UNIT, add_outside, describe, of_value, own_scale
 from alerts.detector.novelty import APART, BLANK, COUNT, FORGET, HOLD, PAIRS, ROUND, WRAP
-from alerts.detector.scoring import (
-    COOLDOWN_POINTS,
-    FATIGUE_DECAY,
-    FATIGUE_WEIGHT,
-    MARK_SURPRISE,
-    Detection,
-    Evidence,
-    level_shift,
-    to_detection,
-    weigh,
-)
+from alerts.detector.reasons import view_reasons
+from alerts.detector.scoring import MIN_WEEKLY_EVIDENCE, Surprises, level_shift, stuck_levels
 from alerts.detector.seasons import expected_along
 from alerts.detector.state import LEVELS, RECENT, STATES, Bools, Floats, Ints, Shorts, Singles, Table
 
 CHUNK = 1024  # points whose intermediate results are in memory together
 
 
-def score_run(table: Table, slot: int, times: Ints, values: Floats) -> Detection:
-    """Score points of one series, times ascending, after its first points have set its scale."""
-    result = Detection.blank(len(times))
-    for first in range(0, len(times), CHUNK):
-        chunk = slice(first, first + CHUNK)
-        result.assign(chunk, _score_chunk(table, slot, times[chunk], values[chunk]))
-    return result
+def surprises_along(table: Table, slot: int, times: Ints, values: Floats) -> Surprises:
+    """Return what the states say about points of one series, times ascending, and add the points to the states."""
+    parts = [
+        _surprises_of_chunk(table, slot, times[first : first + CHUNK], values[first : first + CHUNK])
+        for first in range(0, len(times), CHUNK)
+    ]
+    return Surprises.join(parts)
 
 
-def _score_chunk(table: Table, slot: int, times: Ints, values: Floats) -> Detection:
+def _surprises_of_chunk(table: Table, slot: int, times: Ints, values: Floats) -> Surprises:
     slots = np.full(len(times), slot)
     points = int(table["points"][slot]) + np.arange(len(times))  # before each one
-    if points[0] == 0:
-        table["began"][slot] = times[0]
     earlier, recent, unchanged, longest = _recent_values(table, slot, own_scale(table, slots, values))
-    rounded = describe(times, earlier, recent, unchanged)
+    rounded = describe(times, earlier, recent)
     band, weekly = expected_along(table, slot, times, rounded[:, PAIR])
     seen = add_outside(rounded, band)[:, PAIRS]
     if points[0] == 0:
@@ -54,11 +43,16 @@ def _score_chunk(table: Table, slot: int, times: Ints, values: Floats) -> Detect
     surprised = _surprise(table, slot, np.where(points[:, None] < BLANK, np.float32(0), distances))
     table["least"][slot], table["most"][slot] = least[-1], most[-1]
     table["points"][slot] = points[-1] + 1
-    shift = level_shift(rounded, weekly, least[1:], most[1:])
-    evidence = weigh(points + 1, times - table["began"][slot], (surprised, distances, shift), unchanged, longest)
-    score = evidence.score(*_mark(table, slot, evidence))
-    ranges = band, least[:-1, 0, 0], most[:-1, 0, 0]
-    return to_detection(table, slots, score, evidence, ranges, (surprised, above, weekly))
+    return Surprises(
+        surprised.mean(axis=1, dtype=np.float64),
+        of_value(table, slots, np.where(band.is_known, band.low[:, 0], least[:-1, 0, 0])),
+        of_value(table, slots, np.where(band.is_known, band.high[:, 0], most[:-1, 0, 0])),
+        view_reasons(surprised, above, weekly > 0),
+        level_shift(rounded, least[1:], most[1:]),
+        rounded[:, LEVEL_OUTSIDE] > 0,
+        weekly >= MIN_WEEKLY_EVIDENCE,
+        stuck_levels(unchanged, longest),
+    )
 
 
 def _recent_values(table: Table, slot: int, own: Singles) -> tuple[Singles, Singles, Singles, Singles]:
@@ -137,25 +131,3 @@ def _surprise(table: Table, slot: int, counted: Singles) -> Singles:
         held = squared
     table["held"][slot] = held
     return surprised
-
-
-def _mark(table: Table, slot: int, evidence: Evidence) -> tuple[Floats, Bools, Bools]:
-    """Return strength, and which points are marked and notify, as Detector.step does."""
-    strengths, marks, notifications = np.empty(len(evidence.strength)), [], []
-    fatigue, rest, quiet = table["fatigue"][slot], int(table["rest"][slot]), int(table["quiet"][slot])
-    columns = (evidence.gravity, evidence.marks, evidence.notifies, evidence.may_mark, evidence.may_notify)
-    rows = zip(evidence.strength, *(column.tolist() for column in columns), strict=True)
-    for position, (surprise, gravity, marks_stuck, notifies_stuck, may_mark, may_notify) in enumerate(rows):
-        fatigue = fatigue * FATIGUE_DECAY
-        rest, quiet = max(rest - 1, 0), max(quiet - 1, 0)
-        strengths[position] = strength = surprise / (MARK_SURPRISE * (1 + FATIGUE_WEIGHT * fatigue))
-        marked = may_mark and (marks_stuck or (rest == 0 and strength >= 1))
-        grave = may_notify and (notifies_stuck or (quiet == 0 and gravity >= 1))
-        if marked:
-            fatigue, rest = fatigue + np.float32(1), COOLDOWN_POINTS
-        if grave:
-            quiet = COOLDOWN_POINTS
-        marks.append(marked)
-        notifications.append(grave)
-    table["fatigue"][slot], table["rest"][slot], table["quiet"][slot] = fatigue, rest, quiet
-    return strengths, np.array(marks, np.bool_), np.array(notifications, np.bool_)

@@ -14,18 +14,20 @@ Singles = npt.NDArray[np.float32]
 Shorts = npt.NDArray[np.int16]
 Table = npt.NDArray[np.void]
 
-VERSION = 2
+VERSION = 3
 HEADER = struct.Struct("<HxxI")  # version, CRC-32 of the record
 
-EARLY = 200  # points that set a series' centre and spread; they have no score
+EARLY = 200  # points that set a series' centre and spread; only their changes are scored
 RECENT = 49  # points of the short views, including the newest
 DAYS = 7  # in the profile of the time of day
 HALF_HOURS = 48  # of a day
 WEEKS = 3  # in the profile of the hour of the week
 HOURS = 168  # of a week
-VIEWS = 9  # see features.VIEWS
+VIEWS = 6  # see features.VIEWS
 STATES = 200  # per view
 LEVELS = 18  # classes of novelty, see novelty.NOVELTY
+PREVIOUS = 6  # values before a point, see changes.py
+PEAKS = 6  # largest changes that are remembered
 
 
 class InvalidState(ValueError):
@@ -36,7 +38,20 @@ def _layout() -> np.dtype[np.void]:
     """Return the record type. The first points share the memory of the states, which are filled after them."""
     fields: list[tuple[str, Any, tuple[int, ...]]] = [
         ("points", np.int64, ()),
+        ("count", np.int64, ()),  # points, the early ones included from the first on
         ("began", np.int64, ()),  # time of the first point
+        ("last", np.int64, ()),  # time of the last point
+        ("peaked", np.int64, (PEAKS,)),  # times of the largest changes
+        ("peak_time", np.int64, ()),  # time of the largest change of this episode
+        ("marked_at", np.int64, ()),  # time of the last mark
+        ("previous", np.float64, (PREVIOUS,)),  # values, oldest first
+        ("change_sum", np.float64, ()),  # of changes, decaying
+        ("change_square", np.float64, ()),
+        ("change_weight", np.float64, ()),
+        ("peaks", np.float64, (PEAKS,)),  # the largest changes, one per episode, in standard deviations
+        ("peak", np.float64, ()),  # the largest change of this episode
+        ("gravity", np.float64, ()),  # the largest of this episode
+        ("mark_strength", np.float64, ()),  # of the last mark
         ("centre", np.float64, ()),
         ("spread", np.float64, ()),
         ("states", np.int16, (VIEWS, 2, STATES)),  # coordinates, in units of 1 / features.UNIT
@@ -46,9 +61,8 @@ def _layout() -> np.dtype[np.void]:
         ("total", np.float32, ()),  # points, decaying as `reached` does
         ("unchanged", np.float32, ()),  # points since the value changed
         ("longest", np.float32, ()),  # of such runs that have ended
-        ("fatigue", np.float32, ()),  # marks, decaying
-        ("rest", np.int32, ()),  # points until the next mark
-        ("quiet", np.int32, ()),  # points until the next notification
+        ("peak_points", np.int32, ()),  # points since `peak_time`
+        ("mark_points", np.int32, ()),  # points since the last mark
         ("visited", np.uint16, (VIEWS, STATES)),  # `clock` of the last visit of a state; 0: never
         ("clock", np.uint16, ()),
         ("least", np.int16, (VIEWS, 2)),  # of each coordinate, over all points

@@ -1,5 +1,6 @@
 """Weekly profiles of the anomaly detector."""
 
+from dataclasses import fields
 from functools import cache
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from alerts.detector.detector import Detector
 from alerts.detector.reasons import reason_text
 from alerts.detector.scoring import MARK_SCORE, NOTIFY_SCORE, Detection
-from alerts.detector.state import Bools, Floats, Ints
+from alerts.detector.state import Floats, Ints
 
 QUARTER_HOUR = 900_000_000  # µs
 DAY = 96 * QUARTER_HOUR
@@ -49,8 +50,8 @@ def detect_all(series: list[tuple[Ints, Floats]]) -> list[Detection]:
     return detections
 
 
-def detection_columns(detection: Detection) -> tuple[Floats, Floats, Floats, Ints, Bools]:
-    return detection.score, detection.low, detection.high, detection.reason, detection.warm
+def detection_columns(detection: Detection) -> tuple[Floats | Ints, ...]:
+    return tuple(getattr(detection, column.name) for column in fields(Detection))
 
 
 @cache
