@@ -6,14 +6,14 @@ Each series learns from its own points, one by one, and needs no tuning.
 import numpy as np
 
 from alerts.detector.changes import Changes, measure_changes, measure_changes_along
-from alerts.detector.features import LARGEST, LEVEL_OUTSIDE, features, of_value, settle
+from alerts.detector.features import LARGEST, features, of_value, settle
 from alerts.detector.novelty import surprise
 from alerts.detector.reasons import view_reasons
 from alerts.detector.scoring import (
     MIN_WEEKLY_EVIDENCE,
     Detection,
     Surprises,
-    level_shift,
+    level_shifts,
     mark,
     mark_along,
     stuck_levels,
@@ -67,6 +67,13 @@ class Detector:
             result = Detection.blank(len(times))
             result.assign(finite, self.run(slot, times[finite], values[finite]))
             return result
+        count, age, changes, surprises = self.observe(slot, times, values)
+        evidence = weigh(count, age, changes, surprises)
+        marks = mark_along(self._table, slot, times, evidence, changes.begins)
+        return to_detection(changes, surprises, evidence, *marks)
+
+    def observe(self, slot: int, times: Ints, values: Floats) -> tuple[Ints, Ints, Changes, Surprises]:
+        """Learn points of one series. Returns what `weigh` needs: their numbers, ages, changes and surprises."""
         table, values = self._table, np.clip(values, -LARGEST, LARGEST)
         count = int(table["count"][slot]) + 1 + np.arange(len(times))
         points = int(table["points"][slot])
@@ -77,8 +84,7 @@ class Detector:
             self._gather(np.full(1, slot), times[early], values[early], points)
         if len(times[late]):
             surprises.assign(late, surprises_along(table, slot, times[late], values[late]))
-        evidence = weigh(count, times - table["began"][slot], changes, surprises)
-        return to_detection(changes, surprises, evidence, *mark_along(table, slot, times, evidence, changes.begins))
+        return count, times - table["began"][slot], changes, surprises
 
     def step(self, slots: Ints, times: Ints, values: Floats) -> Detection:
         """Score one point of each series: distinct slots [k], times [k] in µs since 1970 UTC, values [k].
@@ -147,8 +153,7 @@ class Detector:
             low,
             high,
             view_reasons(surprised, above, weekly > 0),
-            level_shift(point_features, table["least"][slots], table["most"][slots]),
-            point_features[:, LEVEL_OUTSIDE] > 0,
+            *level_shifts(point_features, table["least"][slots], table["most"][slots]),
             weekly >= MIN_WEEKLY_EVIDENCE,
             stuck_levels(table["unchanged"][slots], table["longest"][slots]),
         )

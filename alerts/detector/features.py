@@ -13,8 +13,8 @@ LONG = 24  # points of the maximum
 
 LARGEST = 1e150  # of values, so that their squares are finite
 
-(VALUE, OUTSIDE, MEAN, LEVEL_OUTSIDE, EARLIER, JUMP, HIGHEST, TIME_OF_DAY, LEAST, MOST) = range(10)
-FEATURES = 10
+(VALUE, OUTSIDE, MEAN, MEAN_OUTSIDE, EARLIER, JUMP, HIGHEST, TIME_OF_DAY, LEAST, MOST, LEVEL_OUTSIDE) = range(11)
+FEATURES = 11
 PAIR = [VALUE, MEAN]  # features with an expected range
 
 # Pairs of features whose states are kept (see novelty.py); a single feature is paired with itself.
@@ -94,7 +94,8 @@ def add_outside(rounded: Shorts, band: SeasonalRange) -> Shorts:
     above = np.maximum(rounded[:, LEAST] - band.high[:, 1], 0)
     below = np.minimum(rounded[:, MOST] - band.low[:, 1], 0)
     level = np.where(mean > 0, above, np.where(mean < 0, below, 0))
-    rounded[:, OUTSIDE], rounded[:, LEVEL_OUTSIDE] = np.clip((value, level), -LIMIT * UNIT, LIMIT * UNIT)
+    for feature, distance in ((OUTSIDE, value), (MEAN_OUTSIDE, mean), (LEVEL_OUTSIDE, level)):
+        rounded[:, feature] = np.clip(distance, -LIMIT * UNIT, LIMIT * UNIT)
     return rounded
 
 

@@ -6,7 +6,7 @@ from typing import Self
 import numpy as np
 
 from alerts.detector.changes import Changes
-from alerts.detector.features import EARLIER, LEVEL_OUTSIDE, MEAN, UNIT, VIEWS
+from alerts.detector.features import EARLIER, LEVEL_OUTSIDE, MEAN, MEAN_OUTSIDE, UNIT, VIEWS
 from alerts.detector.reasons import DAILY_LEVEL, WEEKLY_LEVEL, merge_reasons
 from alerts.detector.seasons import DAY
 from alerts.detector.sensitivity import STRONGER, notifies
@@ -15,19 +15,35 @@ from alerts.detector.state import Bools, Floats, Ints, Shorts, Singles, Table
 MARK_SCORE = 0.5  # score of an anomaly that is marked in charts
 NOTIFY_SCORE = 0.9  # score of an anomaly that opens an alert
 
-MARK_SURPRISE = 13.0  # mean squared surprise of the views
-MARK_CHANGE = 2.0  # times the usual change
-NOTIFY_CHANGE = 2.9  # the same, for a notification
 MARK_REST_POINTS = 120  # from a mark to the next, …
 MARK_REST = DAY // 2  # … or, if shorter, this time; a mark that is STRONGER comes at once
-MARK_LEVEL_SHIFT = 0.6  # of the range of all levels: a level this far outside the expected range is marked
-NOTIFY_LEVEL_SHIFT = 0.3  # the same for a notification, if the expected range is that of the hour of the week …
-MIN_WEEKLY_EVIDENCE = 120  # … and has long been the better one
+MIN_WEEKLY_EVIDENCE = 120  # of a weekly profile, for notifications of level shifts
 LEVEL_VIEW = VIEWS.index((MEAN, EARLIER))
 MIN_STUCK_POINTS = 12  # without a change for a mark …
 STUCK_FACTOR = 3  # … and this many times the longest run before; again as many for a notification
 MIN_NOTIFY_POINTS = 20  # of a series before its first notification …
 MIN_NOTIFY_AGE = 20 * DAY // 24  # … and its age
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """What is marked, and what notifies.
+
+    mark_surprise  mean squared surprise of the views
+    mark_change    times the usual change
+    notify_change  the same for a notification
+    mark_shift     distance of the mean of six values from the expected range, as a fraction of the range of all means
+    notify_shift   the same of all six values, if the series has long been weekly
+    """
+
+    mark_surprise: float = 13.0
+    mark_change: float = 1.9
+    notify_change: float = 2.92
+    mark_shift: float = 0.6
+    notify_shift: float = 0.3
+
+
+THRESHOLDS = Thresholds()
 
 
 @dataclass(slots=True)
@@ -81,8 +97,9 @@ class Surprises:
     low       of the expected range
     high      of the expected range
     reason    code of the most surprising view
-    shift     distance of the level from the expected range, as a fraction of the range of all levels
-    above     whether the level is above the expected range
+    shift     distance of the mean from the expected range, as a fraction of the range of all means
+    above     whether it is above the expected range
+    level     the same distance of the nearest of the last values
     weekly    whether the series has long been weekly
     stuck     1 where a value is stuck for long enough for a mark, 2 for a notification
     """
@@ -93,6 +110,7 @@ class Surprises:
     reason: Ints
     shift: Floats
     above: Bools
+    level: Floats
     weekly: Bools
     stuck: Ints
 
@@ -102,7 +120,7 @@ class Surprises:
         points = len(changes.size)
         zeros, none, no = np.zeros(points), np.zeros(points, np.int64), np.zeros(points, np.bool_)
         low, high = changes.expected - changes.usual, changes.expected + changes.usual
-        return cls(zeros, low, high, none, zeros.copy(), no, no.copy(), none.copy())
+        return cls(zeros, low, high, none, zeros.copy(), no, zeros.copy(), no.copy(), none.copy())
 
     @classmethod
     def join(cls, parts: list[Self]) -> Self:
@@ -120,32 +138,43 @@ class Surprises:
 class Evidence:
     """What the scores of points depend on, besides the marks and notifications before them.
 
-    strength  from 1 on a point is marked, if no other was shortly before
+    change    from 1 on the change is marked, if no other point was shortly before
+    surprise  the same for the surprise of the views
+    shift     the same for a level outside the expected range
     gravity   from 1 on a point notifies, if no other of this episode did
     stuck     marked in any case, since the value is stuck
     """
 
-    strength: Floats
+    change: Floats
+    surprise: Floats
+    shift: Floats
     gravity: Floats
     stuck: Bools
 
+    @property
+    def strength(self) -> Floats:
+        """The strongest of change, surprise and shift."""
+        return np.maximum(self.change, np.maximum(self.surprise, self.shift))
 
-def weigh(points: Ints, age: Ints, changes: Changes, surprises: Surprises) -> Evidence:
+
+def weigh(
+    points: Ints, age: Ints, changes: Changes, surprises: Surprises, thresholds: Thresholds = THRESHOLDS
+) -> Evidence:
     """Return the evidence of points. `points` of the series, these included; `age` in µs since the first one."""
     may_notify = (points >= MIN_NOTIFY_POINTS) & (age >= MIN_NOTIFY_AGE)
-    weekly_shift = np.where(surprises.weekly, surprises.shift / NOTIFY_LEVEL_SHIFT, 0.0)
-    gravity = np.maximum(changes.ratio / NOTIFY_CHANGE, weekly_shift)
+    weekly_shift = np.where(surprises.weekly, surprises.level / thresholds.notify_shift, 0.0)
+    gravity = np.maximum(changes.ratio / thresholds.notify_change, weekly_shift)
+    surprise, shift = (
+        surprises.surprise / thresholds.mark_surprise,
+        np.maximum(surprises.shift / thresholds.mark_shift, weekly_shift),
+    )
     return Evidence(
-        np.maximum(changes.ratio / MARK_CHANGE, _strength_of_states(surprises)),
+        changes.ratio / thresholds.mark_change,
+        surprise,
+        shift,
         np.where(may_notify, np.maximum(gravity, surprises.stuck == 2), 0.0),
         surprises.stuck > 0,
     )
-
-
-def _strength_of_states(surprises: Surprises) -> Floats:
-    """Return the strength of points by what the states say, besides stuck values."""
-    shift = np.where(surprises.weekly, surprises.shift / NOTIFY_LEVEL_SHIFT, surprises.shift / MARK_LEVEL_SHIFT)
-    return np.maximum(surprises.surprise / MARK_SURPRISE, shift)
 
 
 def mark(table: Table, slots: Ints, times: Ints, evidence: Evidence, begins: Bools) -> tuple[Bools, Floats]:
@@ -184,16 +213,14 @@ def to_detection(
     changes: Changes, surprises: Surprises, evidence: Evidence, marked: Bools, gravity_before: Floats
 ) -> Detection:
     """Return the result of points."""
-    notified = notifies(evidence.gravity, gravity_before)
-    calm = 0.99 * MARK_SCORE * np.minimum(evidence.strength, 1)
-    mark_score = NOTIFY_SCORE - (NOTIFY_SCORE - MARK_SCORE) / np.maximum(evidence.strength, 1)
+    notified, strength = notifies(evidence.gravity, gravity_before), evidence.strength
+    calm = 0.99 * MARK_SCORE * np.minimum(strength, 1)
+    mark_score = NOTIFY_SCORE - (NOTIFY_SCORE - MARK_SCORE) / np.maximum(strength, 1)
     notify_score = 1 - (1 - NOTIFY_SCORE) / np.maximum(evidence.gravity, 1)
-    changed = changes.ratio / MARK_CHANGE >= np.maximum(_strength_of_states(surprises), 1)
-    shifted = _strength_of_states(surprises) > surprises.surprise / MARK_SURPRISE
     reason = merge_reasons(
         surprises.reason,
         np.where(surprises.weekly, WEEKLY_LEVEL, DAILY_LEVEL),
-        (changed, shifted, surprises.stuck > 0),
+        ((evidence.change >= strength) & (strength >= 1), evidence.shift > evidence.surprise, evidence.stuck),
         (changes.size > 0, surprises.above),
     )
     return Detection(
@@ -219,11 +246,8 @@ def stuck_levels(unchanged: Singles, longest: Singles) -> Ints:
     return level
 
 
-def level_shift(point_features: Shorts, least: Shorts, most: Shorts) -> Floats:
-    """Return the distance [k] of the level from the expected range, as a fraction of the range of all levels.
-
-    `least` and `most` [k, views, 2] are of all points up to this one.
-    """
-    reach = most[:, LEVEL_VIEW, 0].astype(np.float64) - least[:, LEVEL_VIEW, 0]
-    distance: Floats = np.abs(point_features[:, LEVEL_OUTSIDE]) / np.maximum(reach, float(UNIT))
-    return distance
+def level_shifts(point_features: Shorts, least: Shorts, most: Shorts) -> tuple[Floats, Bools, Floats]:
+    """Return `shift`, `above` and `level` of Surprises. `least` and `most` [k, views, 2] are of all points so far."""
+    reach = np.maximum(most[:, LEVEL_VIEW, 0].astype(np.float64) - least[:, LEVEL_VIEW, 0], float(UNIT))
+    mean, level = point_features[:, MEAN_OUTSIDE], point_features[:, LEVEL_OUTSIDE]
+    return np.abs(mean) / reach, mean > 0, np.abs(level) / reach

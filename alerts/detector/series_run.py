@@ -9,10 +9,10 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from alerts.detector import novelty
-from alerts.detector.features import LEVEL_OUTSIDE, PAIR, UNIT, add_outside, describe, of_value, own_scale
+from alerts.detector.features import PAIR, UNIT, add_outside, describe, of_value, own_scale
 from alerts.detector.novelty import APART, BLANK, COUNT, FORGET, HOLD, PAIRS, ROUND, WRAP
 from alerts.detector.reasons import view_reasons
-from alerts.detector.scoring import MIN_WEEKLY_EVIDENCE, Surprises, level_shift, stuck_levels
+from alerts.detector.scoring import MIN_WEEKLY_EVIDENCE, Surprises, level_shifts, stuck_levels
 from alerts.detector.seasons import expected_along
 from alerts.detector.state import LEVELS, RECENT, STATES, Bools, Floats, Ints, Shorts, Singles, Table
 
@@ -48,8 +48,7 @@ def _surprises_of_chunk(table: Table, slot: int, times: Ints, values: Floats) ->
         of_value(table, slots, np.where(band.is_known, band.low[:, 0], least[:-1, 0, 0])),
         of_value(table, slots, np.where(band.is_known, band.high[:, 0], most[:-1, 0, 0])),
         view_reasons(surprised, above, weekly > 0),
-        level_shift(rounded, least[1:], most[1:]),
-        rounded[:, LEVEL_OUTSIDE] > 0,
+        *level_shifts(rounded, least[1:], most[1:]),
         weekly >= MIN_WEEKLY_EVIDENCE,
         stuck_levels(unchanged, longest),
     )
