@@ -93,6 +93,7 @@ def trigger_evidence(
             "measured": float(signal.measured[position]),
             "band": [float(detection.low[position]), float(detection.high[position])],
             "reason": signal.reason(position),
+            "gravity": float(detection.gravity[position]),
         }
     return evidence
 

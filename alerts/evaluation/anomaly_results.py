@@ -35,8 +35,15 @@ class AnomalySignal(Signal):
         return AnomalySignal(times, values, breach, recovered, self.measured[later], self.detection.part(later))
 
     def reason(self, position: int) -> str:
-        """Return why the point at this position is an anomaly."""
-        return reason_text(int(self.detection.reason[position]))
+        """Return why the point at this position is an anomaly, with figures that can be checked on the chart."""
+        detection = self.detection
+        return reason_text(
+            int(detection.reason[position]),
+            float(detection.change[position]),
+            float(detection.usual[position]),
+            int(detection.seen[position]),
+            int(self.times[position]),
+        )
 
 
 def detect_together(
