@@ -161,7 +161,7 @@ def _spread_along(table: Table, slot: int, size: Floats, middle: Floats) -> tupl
         square = square * FORGET + change * change
         weight = weight * FORGET + 1
     table["change_sum"][slot], table["change_square"][slot], table["change_weight"][slot] = total, square, weight
-    mean_of_all, spread = _spread(*sums, middle)
+    mean_of_all, spread = _spread(sums[0], sums[1], sums[2], middle)
     return mean_of_all, spread, sums[2] > MIN_WEIGHT
 
 

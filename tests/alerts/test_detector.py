@@ -110,8 +110,8 @@ def test_expected_range_follows_the_time_of_day() -> None:
 def test_stationary_noise_rarely_notifies() -> None:
     _, notifications = count_alarms(interval=300, days=14, series=2, seed=3)
     assert notifications.shape == (len(SHAPES), 2)
-    assert notifications.mean(axis=1).max() <= 14 / 30 + 0.5
-    assert notifications.sum() <= 3
+    assert notifications.mean() <= 0.7 * 14 / 30
+    assert notifications.max() <= 3
 
 
 @pytest.mark.slow
