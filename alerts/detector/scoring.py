@@ -40,7 +40,7 @@ class Thresholds:
     mark_change: float = 1.9
     notify_change: float = 2.92
     mark_shift: float = 0.6
-    notify_shift: float = 0.3
+    notify_shift: float = 0.2
 
 
 THRESHOLDS = Thresholds()
