@@ -20,6 +20,7 @@ AGGREGATIONS = (
     ("rate", "the increase per second"),
 )  # fmt: skip
 MEASURES = (("slope", "the slope per second"), ("rate", "the change per second"), ("relative", "the relative change"))
+SENSITIVITIES = (("calm", "calm"), ("normal", "normal"), ("keen", "keen"))
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 FIELD_LABELS = {
     "name": "name", "description": "message", "runbook_url": "runbook", "enabled": "enabled",
@@ -55,7 +56,8 @@ def _condition(condition: dict[str, Any]) -> str:
     over = f" over {duration_text(window)}" if window is not None else ""
     comparison = _comparison(condition.get("condition", ">"), condition.get("threshold_value"))
     if kind == RuleKind.ANOMALY:
-        return f"{metric} is anomalous"
+        sensitivity = parameters.get("sensitivity", "normal")
+        return f"{metric} is anomalous" + ("" if sensitivity == "normal" else f" ({sensitivity})")
     if kind == RuleKind.TREND:
         return f"{dict(MEASURES)[parameters.get('measure', 'slope')]} of {metric}{over} is {comparison}"
     if kind == RuleKind.FORECAST:

@@ -33,6 +33,7 @@ urlpatterns = [
     path("alerts/sparklines/", inbox.sparklines, name="alert_sparklines"),
     path("alerts/act/", alert_actions.act, name="alert_action"),
     path("alerts/<id:alert_id>/", alert.alert_page, name="alert"),
+    path("alerts/<id:alert_id>/feedback/", alert_actions.give_alert_feedback, name="alert_feedback"),
     path("alerts/<id:alert_id>/silence/", silences.silence_alert, name="silence_alert"),
     path("rules/", rules.rule_list, name="rules"),
     path("rules/new/", rules.rule_page, name="new_rule"),

@@ -22,6 +22,7 @@ SECTIONS = {
         "alerts.Channel": "Channels",
         "alerts.Route": "Routes",
         "alerts.Delivery": "Deliveries",
+        "alerts.AnomalyFeedback": "Anomaly feedback",
     },
     "People and keys": {
         "auth.User": "People",

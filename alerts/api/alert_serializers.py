@@ -6,8 +6,9 @@ from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
+from alerts.anomaly_feedback import feedback_of
 from alerts.api.filters import EXACT_TEXT, ChoicesFilter
-from alerts.models import Alert, AlertEvent, Level, Resolution, Status
+from alerts.models import Alert, AlertEvent, AnomalyFeedback, Level, Resolution, Status
 from alerts.models.alerts import AlertQuerySet
 from alerts.visibility import narrow_events
 from metrics.models import Device, DeviceGroup
@@ -61,6 +62,13 @@ class AlertEventSerializer(serializers.ModelSerializer[AlertEvent]):
         read_only_fields = fields
 
 
+class AnomalyFeedbackSerializer(serializers.ModelSerializer[AnomalyFeedback]):
+    class Meta:
+        model = AnomalyFeedback
+        fields = ("is_anomaly", "by", "at")
+        read_only_fields = fields
+
+
 @extend_schema_serializer(component_name="WholeAlert")
 class WholeAlertSerializer(AlertSerializer):
     evidence = serializers.DictField(
@@ -70,9 +78,18 @@ class WholeAlertSerializer(AlertSerializer):
         help_text=f"Events of the alert, at most the latest {MAX_TIMELINE_EVENTS:,}."
     )
 
+    feedback = serializers.SerializerMethodField(
+        help_text="For alerts of anomaly rules: whether a person called it an anomaly; null without feedback."
+    )
+
     class Meta(AlertSerializer.Meta):
-        fields = (*AlertSerializer.Meta.fields, "evidence", "timeline")
+        fields = (*AlertSerializer.Meta.fields, "evidence", "timeline", "feedback")
         read_only_fields = fields
+
+    @extend_schema_field(AnomalyFeedbackSerializer(allow_null=True))
+    def get_feedback(self, alert: Alert) -> Any:
+        feedback = feedback_of(alert)
+        return None if feedback is None else AnomalyFeedbackSerializer(feedback).data
 
     @extend_schema_field(AlertEventSerializer(many=True))
     def get_timeline(self, alert: Alert) -> Any:

@@ -14,6 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from alerts import alert_actions
+from alerts.anomaly_feedback import give_feedback, takes_feedback, withdraw_feedback
 from alerts.api import examples
 from alerts.api.alert_serializers import (
     AlertFilters,
@@ -26,7 +27,7 @@ from alerts.models.alerts import AlertQuerySet
 from metrics.models import NAME_LENGTH
 from rest.caller import Caller
 from rest.errors import InvalidField
-from rest.fields import StrictSerializer, validate_printable
+from rest.fields import BooleanField, StrictSerializer, validate_printable
 from rest.filters import FilterSet
 from rest.idempotency import idempotent
 from rest.openapi import Tag, operation
@@ -73,6 +74,10 @@ class OwnerSerializer(StrictSerializer):
 
 class CommentSerializer(StrictSerializer):
     note = note_field(help_text="Text of the comment.")
+
+
+class FeedbackSerializer(StrictSerializer):
+    is_anomaly = BooleanField(help_text="Whether the alert was an anomaly.")
 
 
 @extend_schema_serializer(component_name="AlertDone")
@@ -206,6 +211,51 @@ class AlertResource(Resource):
         note = self.validate(CommentSerializer(data=request.data))["note"]
         return self._act(lambda alerts: alert_actions.comment(alerts, self.caller.name, note), "commented on")
 
+    @operation(
+        "give_alert_feedback",
+        "Say whether an alert was an anomaly",
+        tag=Tag.ALERTS,
+        description="For alerts of anomaly rules. `false` raises the notification threshold of this series, so that an"
+        " anomaly like this one no longer notifies; `true` lowers it a little. Replaces earlier feedback on the alert.",
+        request=FeedbackSerializer,
+        response=AlertActionResultSerializer,
+        errors=(404, 409, 422),
+        request_example={"is_anomaly": False},
+        response_example={
+            "success": True,
+            "message": "alt_0123456789abcdef is not an anomaly",
+            "alert": examples.WITH_FEEDBACK,
+        },
+    )
+    def give_feedback(self, request: Request, alert_id: str) -> Response:
+        is_anomaly = self.validate(FeedbackSerializer(data=request.data))["is_anomaly"]
+        give_feedback(self._anomaly(), is_anomaly, self.caller.name)
+        return self._result("is an anomaly" if is_anomaly else "is not an anomaly")
+
+    @operation(
+        "withdraw_alert_feedback",
+        "Withdraw the feedback on an alert",
+        tag=Tag.ALERTS,
+        description="Deletes the feedback and undoes its effect on the notification threshold of the series.",
+        response=AlertActionResultSerializer,
+        errors=(404, 409),
+        response_example={
+            "success": True,
+            "message": "alt_0123456789abcdef has no feedback any more",
+            "alert": examples.WHOLE_ALERT,
+        },
+    )
+    def withdraw_feedback(self, request: Request, alert_id: str) -> Response:
+        withdrawn = withdraw_feedback(self._anomaly(), self.caller.name)
+        return self._result("has no feedback any more" if withdrawn else "had no feedback; nothing was changed")
+
+    def _anomaly(self) -> Alert:
+        """Return the alert. Raises Conflict if no anomaly opened it."""
+        alert: Alert = self.get_object()
+        if not takes_feedback(alert):
+            raise Conflict(f"{alert.alert_id} was not opened by an anomaly rule: it takes no feedback")
+        return alert
+
     def _act(
         self, act: Callable[[AlertQuerySet], list[Alert]], result: str, unchanged_status: Status | None = None
     ) -> Response:
@@ -219,9 +269,13 @@ class AlertResource(Resource):
         if not changed and alert.status != unchanged_status:
             raise Conflict(f"{alert.alert_id} is {alert.status}: it cannot be {result}")
         message = f"is {result}" if changed else f"was already {result}; nothing was changed"
+        return self._result(message)
+
+    def _result(self, message: str) -> Response:
+        """Return the alert as it is now."""
+        alert: Alert = self.get_object()
         whole = WholeAlertSerializer(alert, context=self.get_serializer_context())
-        body = {"success": True, "message": f"{alert.alert_id} {message}", "alert": whole.data}
-        return Response(body)
+        return Response({"success": True, "message": f"{alert.alert_id} {message}", "alert": whole.data})
 
 
 def open_counts(viewer: Caller) -> dict[str, int]:

@@ -90,6 +90,10 @@ WHOLE_ALERT = ALERT | {
     "timeline": [
         {"at": "2025-12-18T10:00:00.312Z", "kind": "triggered", "by": "evaluator", "note": "", "details": {}},
     ],
+    "feedback": None,
+}
+WITH_FEEDBACK = WHOLE_ALERT | {
+    "feedback": {"is_anomaly": False, "by": "user:mei", "at": "2025-12-18T10:35:00Z"},
 }
 ACKNOWLEDGED = WHOLE_ALERT | {
     "status": "acknowledged",

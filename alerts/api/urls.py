@@ -45,6 +45,10 @@ urlpatterns = [
     path("alerts/<id:alert_id>/acknowledge", AlertResource.as_view({"put": "acknowledge"})),
     path("alerts/<id:alert_id>/resolve", AlertResource.as_view({"put": "resolve"})),
     path("alerts/<id:alert_id>/assign", AlertResource.as_view({"put": "assign"})),
+    path(
+        "alerts/<id:alert_id>/feedback",
+        AlertResource.as_view({"put": "give_feedback", "delete": "withdraw_feedback"}),
+    ),
     path("alerts/<id:alert_id>/comments", AlertResource.as_view({"post": "comment"})),
     path("devices/<name:device_id>/metrics/<name:metric_name>/anomalies", AnomaliesView.as_view()),
     path("devices/<name:device_id>/maintenance", MaintenanceView.as_view()),

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
+from alerts.detector.sensitivity import SENSITIVITIES
 from metrics.query.accumulators import ACCEPTED_AGGREGATIONS, ACCUMULATORS, parse_percentile
 from metrics.storage.format.codec import Kind
 from rest.errors import InvalidFields
@@ -38,6 +39,7 @@ class ConditionSpec:
     window              µs
     measure             of a trend: slope (per second, least squares), rate (per second, first to last), relative
     horizon             of a forecast: µs
+    sensitivity         of an anomaly: calm, normal, keen
     """
 
     metric: str
@@ -49,6 +51,7 @@ class ConditionSpec:
     window: int
     measure: str = "slope"
     horizon: int = 0
+    sensitivity: str = "normal"
 
     def accepts(self, kind: Kind) -> bool:
         """Whether the condition applies to series with values of this kind."""
@@ -185,6 +188,9 @@ class _SpecReader:
             window=self._seconds(f"{prefix}evaluation_window", fields.get("evaluation_window", 300), MAX_WINDOW),
             measure=self._choice(f"{prefix}parameters.measure", parameters.get("measure", "slope"), MEASURES),
             horizon=horizon,
+            sensitivity=self._choice(
+                f"{prefix}parameters.sensitivity", parameters.get("sensitivity", "normal"), SENSITIVITIES
+            ),
         )
 
     def _aggregation(self, fields: Mapping[str, Any], kind: str, prefix: str) -> str:
@@ -272,7 +278,7 @@ def _is_number(value: Any) -> TypeGuard[int | float]:
 _PARAMETERS: dict[str, frozenset[str]] = {
     "threshold": frozenset(),
     "trend": frozenset({"measure"}),
-    "anomaly": frozenset(),
+    "anomaly": frozenset({"sensitivity"}),
     "absence": frozenset({"expected_interval", "grace"}),
     "forecast": frozenset({"horizon"}),
     "composite": frozenset({"operator", "conditions"}),

@@ -10,6 +10,7 @@ from alerts.models.evaluation import (
     NoiseScore,
     Pattern,
 )
+from alerts.models.feedback import AnomalyFeedback
 from alerts.models.notifications import (
     Channel,
     ChannelKind,
@@ -28,6 +29,7 @@ __all__ = [
     "OPEN_STATUSES",
     "Alert",
     "AlertEvent",
+    "AnomalyFeedback",
     "Channel",
     "ChannelKind",
     "Condition",

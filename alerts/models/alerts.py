@@ -145,6 +145,7 @@ class EventKind(models.TextChoices):
     FAILED = "failed", "notification failed"
     ESCALATED = "escalated"
     JOINED = "joined", "joined an incident"
+    FEEDBACK = "feedback"
 
 
 class AlertEvent(models.Model):

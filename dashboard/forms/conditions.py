@@ -37,6 +37,7 @@ class ConditionFields(PageForm):
     condition = OpenChoiceFormField("Comparison", rule_words.COMPARISONS)
     threshold_value = ThresholdFormField("Threshold", "input limit", placeholder="value", aria_label="Threshold")
     horizon = DurationFormField("Forecast horizon")
+    sensitivity = OpenChoiceFormField("Sensitivity", rule_words.SENSITIVITIES, initial="normal")
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -75,6 +76,8 @@ class ConditionForm(ConditionFields):
             document["parameters"] = {"measure": values["measure"]}
         if kind == RuleKind.FORECAST:
             document["parameters"] = {"horizon": values.get("horizon")}
+        if kind == RuleKind.ANOMALY and values["sensitivity"]:
+            document["parameters"] = {"sensitivity": values["sensitivity"]}
         if kind != RuleKind.ANOMALY:
             document |= {"condition": values["condition"], "threshold_value": values.get("threshold_value")}
             if values.get("clear_threshold") is not None:
@@ -113,6 +116,7 @@ def condition_texts(condition: Mapping[str, Any]) -> Texts:
         "metric_name": condition.get("metric_name"),
         "aggregation": condition.get("aggregation"),
         "measure": parameters.get("measure", "slope"),
+        "sensitivity": parameters.get("sensitivity", "normal"),
         "condition": condition.get("condition", Condition.ABOVE.value),
         "threshold_value": condition.get("threshold_value"),
         "clear_threshold": condition.get("clear_threshold"),

@@ -37,6 +37,7 @@ from rest.errors import InvalidFields
 PARAMETERS = {
     RuleKind.TREND: ("measure",),
     RuleKind.FORECAST: ("horizon",),
+    RuleKind.ANOMALY: ("sensitivity",),
     RuleKind.ABSENCE: ("expected_interval", "grace"),
 }
 # Fields without an input for this kind of rule: they keep their saved value.
@@ -142,7 +143,7 @@ class RuleEditForm(ConditionFields):
         saved = self.rule if self.rule.kind == kind else Rule()
         document |= {name: getattr(saved, name) for name in UNUSED.get(kind, ())}
         parameters = {name: values.get(name) for name in PARAMETERS.get(kind, ())}
-        document["parameters"] = {name: value for name, value in parameters.items() if value is not None}
+        document["parameters"] = {name: value for name, value in parameters.items() if value not in (None, "")}
         if kind == RuleKind.COMPOSITE:
             document |= self._composite(saved)
         return {name: value for name, value in document.items() if value is not None or name in NULLABLE}

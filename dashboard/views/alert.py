@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from alerts.alert_values import read_current_values
+from alerts.anomaly_feedback import feedback_of, takes_feedback
 from alerts.history.trace import EvaluationTrace, trace_evaluation
 from alerts.models import Alert, AlertEvent, EventKind, Notice, RuleKind, Status
 from alerts.models.alerts import AlertQuerySet
@@ -37,7 +38,8 @@ TIMELINE_ICONS: dict[str, tuple[str, str]] = {  # the icon and its CSS class
     EventKind.TRIGGERED: ("bell", ""), EventKind.ACKNOWLEDGED: ("check", "yes"), EventKind.RESOLVED: ("check", "yes"),
     EventKind.ASSIGNED: ("branch", ""), EventKind.COMMENTED: ("talk", ""), EventKind.SILENCED: ("bell-off", ""),
     EventKind.NOTIFIED: ("send", ""), EventKind.FAILED: ("x", "no"), EventKind.ESCALATED: ("send", ""),
-    EventKind.JOINED: ("branch", ""), SILENCE_BEGAN: ("bell-off", ""), SILENCE_ENDED: ("bell", ""),
+    EventKind.JOINED: ("branch", ""), EventKind.FEEDBACK: ("talk", ""),
+    SILENCE_BEGAN: ("bell-off", ""), SILENCE_ENDED: ("bell", ""),
 }  # fmt: skip
 
 
@@ -55,6 +57,8 @@ def alert_page(request: HttpRequest, alert_id: str) -> HttpResponse:
         "can_end_silence": row.cover is not None and may_change_silence(row.cover.silence, caller),
         "current": read_current_values([alert]).get(alert.pk) if alert.status != Status.RESOLVED else None,
         "trace": _trace(alert, caller),
+        "takes_feedback": takes_feedback(alert),
+        "feedback": feedback_of(alert),
         "timeline": _timeline(alert, now, caller),
         "notifications": notices,
         "failing": _find_failing(notices),

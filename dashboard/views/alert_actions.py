@@ -1,4 +1,4 @@
-"""Actions on alerts: acknowledge, resolve, assign and comment. Forms and scripts of every page post here."""
+"""Actions on alerts: acknowledge, resolve, assign, comment and feedback. Forms and scripts of every page post here."""
 
 from functools import reduce
 from operator import or_
@@ -7,11 +7,12 @@ from django.contrib import messages
 from django.core.exceptions import BadRequest
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
-from django.shortcuts import redirect
+from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
 from django.views.decorators.http import require_POST
 
 from alerts import alert_actions
+from alerts.anomaly_feedback import give_feedback, takes_feedback, withdraw_feedback
 from alerts.models import Alert, Resolution
 from alerts.models.alerts import AlertQuerySet
 from dashboard.device_overview import plural
@@ -31,6 +32,12 @@ ACTIONS = {
     "resolve": ("{} resolved.", "Nothing changed. The alert is already resolved."),
     "assign": ("{} assigned.", "Nothing changed. The alert is already resolved."),
     "comment": ("Note added to {}.", "No note added. The alert does not exist."),
+}
+
+FEEDBACK_MESSAGES = {
+    "yes": "Feedback saved: an anomaly.",
+    "no": "Feedback saved: not an anomaly.",
+    "withdraw": "Feedback withdrawn.",
 }
 
 
@@ -66,6 +73,22 @@ def act(request: HttpRequest) -> HttpResponse:
         return JsonResponse({"changed": states, "message": message})
     (messages.success if changed else messages.warning)(request, message)
     return redirect(return_url(request, reverse("dashboard:alerts")))
+
+
+@require_POST
+def give_alert_feedback(request: HttpRequest, alert_id: str) -> HttpResponse:
+    """Store whether an alert was an anomaly (`yes`, `no`), or `withdraw` the answer."""
+    caller = operator_of(request)
+    alert = get_object_or_404(Alert.objects.visible_to(caller), alert_id=alert_id)
+    answer = request.POST.get("answer", "")
+    if answer not in FEEDBACK_MESSAGES or not takes_feedback(alert):
+        raise BadRequest(f"answer must be {', '.join(FEEDBACK_MESSAGES)}, for alerts of anomaly rules")
+    if answer == "withdraw":
+        withdraw_feedback(alert, caller.name)
+    else:
+        give_feedback(alert, answer == "yes", caller.name)
+    messages.success(request, FEEDBACK_MESSAGES[answer])
+    return redirect("dashboard:alert", alert.alert_id)
 
 
 def _select(visible: AlertQuerySet, ids: list[str], filters: InboxFilters, caller: Caller) -> AlertQuerySet:

@@ -41,7 +41,7 @@ BACKTEST_RANGES = (("86400", "24 h"), ("604800", "7 d"), ("2592000", "30 d"))
 # Inputs of the form's sentence: their errors are listed below it.
 SENTENCE_FIELDS = (
     "kind", "metric_name", "aggregation", "condition", "threshold_value", "conditions", "measure", "horizon",
-    "expected_interval", "grace", "trigger_count", "evaluation_window", "level",
+    "sensitivity", "expected_interval", "grace", "trigger_count", "evaluation_window", "level",
 )  # fmt: skip
 
 

@@ -64,6 +64,7 @@ class TestForm:
             ("trend", {"measure": "rate"}, {"measure": "rate"}),
             ("forecast", {"horizon": "2", "horizon_unit": "3600"}, {"horizon": 7200}),
             ("anomaly", {}, {}),
+            ("anomaly", {"sensitivity": "calm"}, {"sensitivity": "calm"}),
             ("absence", {"expected_interval": "60", "expected_interval_unit": "1"}, {"expected_interval": 60}),
         ],
     )

@@ -14,7 +14,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from alerts.models import Alert, Channel, Delivery, Incident, Route, Rule, Silence
+from alerts.models import Alert, AnomalyFeedback, Channel, Delivery, Incident, Route, Rule, Silence
 from ingest.models import AgentConfiguration, ApiKey, Rejected, digest_of
 from ingest.wire.batch import RejectionReason
 from metrics.audit.model_changes import watched_models
@@ -150,6 +150,12 @@ def create_routes(numbers: range) -> None:
     Route.objects.bulk_create(Route(name=f"a{number:06}", channels=["a"]) for number in numbers)
 
 
+def create_feedback(numbers: range) -> None:
+    AnomalyFeedback.objects.bulk_create(
+        AnomalyFeedback(alert_id=f"alt_{number}", series=number, is_anomaly=False, gravity=1.5) for number in numbers
+    )
+
+
 def create_deliveries(numbers: range) -> None:
     Delivery.objects.bulk_create(Delivery(channel_name="a", title=f"a{number}", payload={}) for number in numbers)
 
@@ -162,6 +168,7 @@ CREATE_ROWS: dict[str, Callable[[range], Any]] = {
     "alerts.Channel": create_channels,
     "alerts.Route": create_routes,
     "alerts.Delivery": create_deliveries,
+    "alerts.AnomalyFeedback": create_feedback,
     "ingest.Rejected": create_rejected,
     "bus.BusTarget": create_bus_targets,
     "bus.ParkedMessage": create_parked_messages,
@@ -234,7 +241,8 @@ def test_admin_index_lists_all_models_in_order(browser: Client):
     names = re.findall(r'<th scope="row"[^>]*>\s*<a href="[^"]*">([^<]+)', content)
     assert names == [
         "Devices", "Device groups", "Metric definitions", "Series", "Alert rules", "Alerts", "Incidents", "Silences",
-        "Channels", "Routes", "Deliveries", "People", "API keys", "Agent configurations", "Audit", "Journal",
+        "Channels", "Routes", "Deliveries", "Anomaly feedback", "People", "API keys", "Agent configurations", "Audit",
+        "Journal",
         "Rejected points", "Exports", "Damaged blocks", "Bus targets", "Parked messages",
     ]  # fmt: skip
     for address in re.findall(r'<th scope="row"[^>]*>\s*<a href="([^"]*)"', content):

@@ -116,7 +116,8 @@ ACCESS_RULES: list[tuple[str, str, set[str] | str]] = [
     (r"/api/v1/telemetry/alerts/rules(/{rule_id}(/versions/{version}/rollback|/shadow|/promote)?)?", "POST", ADMINS),
     (r"/api/v1/telemetry/alerts/rules/{rule_id}", "PATCH PUT DELETE", ADMINS),
     (r"/api/v1/telemetry/alerts/rules/{rule_id}/enable", "PUT", OPERATORS),
-    (r"/api/v1/telemetry/alerts/{alert_id}/(acknowledge|resolve|assign)", "PUT", OPERATORS),
+    (r"/api/v1/telemetry/alerts/{alert_id}/(acknowledge|resolve|assign|feedback)", "PUT", OPERATORS),
+    (r"/api/v1/telemetry/alerts/{alert_id}/feedback", "DELETE", OPERATORS),
     (r"/api/v1/telemetry/alerts/{alert_id}/comments", "POST", OPERATORS),
     (r"/rejected/({number}/)?(replay|dismiss)/", "GET", USERS),
     (r"/alerts/(|updates/|sparklines/|act/|{alert_id}/)", "GET", USERS),
@@ -125,7 +126,7 @@ ACCESS_RULES: list[tuple[str, str, set[str] | str]] = [
     (r"/channels/routes/{route_id}/", "GET", {"administrator"}),
     (r"/channels/({channel_id}/)?", "GET", {"operator", "administrator"}),
     (r"/channels/({channel_id}/(test|delete)|routes/{route_id}/delete)/", "GET", USERS),
-    (r"/silences/({silence_id}/end/)?|/alerts/{alert_id}/silence/", "GET", USERS),
+    (r"/silences/({silence_id}/end/)?|/alerts/{alert_id}/(silence|feedback)/", "GET", USERS),
     (
         r"/(|overview/(alerts|devices)/|patterns/|rejected/|settings/|agent/.*|devices/.*|recent/.*|exports/.*)",
         "GET",
