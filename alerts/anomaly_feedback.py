@@ -34,6 +34,7 @@ def give_feedback(alert: Alert, is_anomaly: bool, by: str) -> AnomalyFeedback:
     feedback = _locked(alert)
     if feedback is not None and feedback.is_anomaly == is_anomaly:
         return feedback
+    assert alert.series is not None
     feedback = feedback or AnomalyFeedback(
         alert_id=alert.alert_id,
         series=alert.series,

@@ -215,8 +215,9 @@ class AlertResource(Resource):
         "give_alert_feedback",
         "Say whether an alert was an anomaly",
         tag=Tag.ALERTS,
-        description="For alerts of anomaly rules. `false` raises the notification threshold of this series, so that an"
-        " anomaly like this one no longer notifies; `true` lowers it a little. Replaces earlier feedback on the alert.",
+        description="For alerts of anomaly rules. `false` raises the notification threshold of this series, so that"
+        " anomalies like this one no longer notify, to at most 8 times the usual one; `true` lowers it a little."
+        " Replaces earlier feedback on the alert.",
         request=FeedbackSerializer,
         response=AlertActionResultSerializer,
         errors=(404, 409, 422),

@@ -60,6 +60,7 @@ EXAMPLE_BACKTEST = {
         }
     ],
     "chart": None,
+    "notifications_per_month": None,
     "incomplete": [],
 }
 
@@ -132,6 +133,13 @@ class BacktestChartSerializer(ResponseSerializer):
     clear_threshold = serializers.FloatField(allow_null=True)
 
 
+@extend_schema_serializer(component_name="NotificationsPerMonth")
+class PerMonthSerializer(ResponseSerializer):
+    calm = serializers.FloatField()
+    normal = serializers.FloatField()
+    keen = serializers.FloatField()
+
+
 @extend_schema_serializer(component_name="BacktestAnswer")
 class BacktestResultSerializer(ResponseSerializer):
     start_time = serializers.DateTimeField()
@@ -147,6 +155,11 @@ class BacktestResultSerializer(ResponseSerializer):
     )
     chart = BacktestChartSerializer(
         allow_null=True, help_text="Evaluated values of the series with the most firings, downsampled."
+    )
+    notifications_per_month = PerMonthSerializer(
+        allow_null=True,
+        help_text="For anomaly rules: expected notifications per month at each sensitivity, of all series with a day of"
+        " points. Null for other rules.",
     )
     incomplete = serializers.ListField(child=serializers.CharField(), help_text="Data that could not be read.")
 
@@ -190,6 +203,7 @@ def _serialize(result: Backtest) -> dict[str, Any]:
         "subjects": [asdict(subject) | {"notifications": subject.notifications} for subject in result.subjects],
         "firings": [_serialize_firing(firing) for firing in result.firings],
         "chart": None if chart is None else asdict(chart) | {"times": [time / 1000 for time in chart.times]},
+        "notifications_per_month": result.per_month,
         "incomplete": result.missing,
     }
 

@@ -6,9 +6,9 @@ Pure: no Django, no database. Every error names the field and the accepted value
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, TypeVar
 
-from alerts.detector.sensitivity import SENSITIVITIES
+from alerts.detector.sensitivity import SENSITIVITIES, Sensitivity
 from metrics.query.accumulators import ACCEPTED_AGGREGATIONS, ACCUMULATORS, parse_percentile
 from metrics.storage.format.codec import Kind
 from rest.errors import InvalidFields
@@ -26,6 +26,7 @@ MAX_GRACE = 86_400  # seconds
 DEFAULT_GRACE = 2.0  # seconds
 
 Threshold = float | str | bool
+Name = TypeVar("Name", bound=str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class ConditionSpec:
     window: int
     measure: str = "slope"
     horizon: int = 0
-    sensitivity: str = "normal"
+    sensitivity: Sensitivity = "normal"
 
     def accepts(self, kind: Kind) -> bool:
         """Whether the condition applies to series with values of this kind."""
@@ -250,11 +251,11 @@ class _SpecReader:
             self._error(field, "an object is accepted")
         return {}
 
-    def _choice(self, field: str, value: Any, accepted: tuple[str, ...]) -> str:
+    def _choice(self, field: str, value: Any, accepted: tuple[Name, ...]) -> Name:
         if value not in accepted:
             self._error(field, f"{value!r:.60} is unknown; accepted are {', '.join(accepted)}")
             return accepted[0]
-        return str(value)
+        return accepted[accepted.index(value)]
 
     def _optional_seconds(self, field: str, value: Any, maximum: int, minimum: float = 1) -> int | None:
         return None if value is None else self._seconds(field, value, maximum, minimum)

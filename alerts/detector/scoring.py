@@ -9,7 +9,7 @@ from alerts.detector.changes import Changes
 from alerts.detector.features import EARLIER, LEVEL_OUTSIDE, MEAN, MEAN_OUTSIDE, UNIT, VIEWS
 from alerts.detector.reasons import DAILY_LEVEL, WEEKLY_LEVEL, merge_reasons
 from alerts.detector.seasons import DAY
-from alerts.detector.sensitivity import STRONGER, notifies
+from alerts.detector.sensitivity import LEAST_FACTOR, STRONGER, notifies
 from alerts.detector.state import Bools, Floats, Ints, Shorts, Singles, Table
 
 MARK_SCORE = 0.5  # score of an anomaly that is marked in charts
@@ -227,7 +227,7 @@ def to_detection(
         np.where(notified, notify_score, np.where(marked, mark_score, calm)),
         surprises.low,
         surprises.high,
-        np.where(marked | notified, reason, 0),
+        np.where(marked | (evidence.gravity >= LEAST_FACTOR), reason, 0),
         evidence.gravity,
         gravity_before,
         changes.size,

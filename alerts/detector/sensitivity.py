@@ -14,8 +14,10 @@ Sensitivity = Literal["calm", "normal", "keen"]
 SENSITIVITIES: tuple[Sensitivity, ...] = get_args(Sensitivity)
 FACTORS: dict[Sensitivity, float] = {"calm": 1.5, "normal": 1.0, "keen": 0.7}
 STRONGER = 2.0  # times the last mark, or the gravity of the episode before, that is reported again at once
+ALIKE = 1.1  # times the gravity of an anomaly: others like it are below
 STEP = 1.25  # of an adjustment, per feedback
 LEAST_ADJUSTMENT, MOST_ADJUSTMENT = 0.5, 8.0
+LEAST_FACTOR = FACTORS["keen"] * LEAST_ADJUSTMENT
 MONTH = 30 * 86_400 * 1_000_000  # µs
 
 
@@ -28,10 +30,10 @@ def notifies(gravity: Floats, gravity_before: Floats, factor: float = 1.0) -> Bo
 def adjust(adjustment: float, gravity: float, is_anomaly: bool) -> float:
     """Return the adjustment of a series after feedback on a notification of this gravity.
 
-    "Not an anomaly" raises it by a step, and at least so far that this gravity no longer notifies at normal
-    sensitivity; "anomaly" lowers it by a step.
+    "Not an anomaly" raises it by a step, and so far that anomalies like this one no longer notify at normal
+    sensitivity, but not above MOST_ADJUSTMENT; "anomaly" lowers it by a step.
     """
-    changed = adjustment / STEP if is_anomaly else max(adjustment * STEP, gravity * 1.01)
+    changed = adjustment / STEP if is_anomaly else max(adjustment * STEP, gravity * ALIKE)
     return min(max(changed, LEAST_ADJUSTMENT), MOST_ADJUSTMENT)
 
 

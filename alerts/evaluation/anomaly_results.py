@@ -1,7 +1,7 @@
 """Detector results as signals, which also carry the measured values and the expected range."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -9,6 +9,7 @@ from alerts.conditions.thresholds import Signal, compare_scores
 from alerts.detector.detector import Detector
 from alerts.detector.reasons import reason_text
 from alerts.detector.scoring import MARK_SCORE, NOTIFY_SCORE, Detection
+from alerts.detector.sensitivity import FACTORS, Sensitivity, notifies
 from metrics.query.accumulators import Floats, Ints
 
 MIN_RUN_POINTS = 16
@@ -18,21 +19,33 @@ Points = tuple[Ints, Floats]
 
 @dataclass(slots=True)
 class AnomalySignal(Signal):
-    """Anomaly scores as `values`, with the measured values and the detector's result."""
+    """Anomaly scores as `values`, with the measured values and the detector's result.
+
+    adjustment  factor of the series' notification threshold, by feedback
+    """
 
     measured: Floats
     detection: Detection
+    adjustment: float = 1.0
 
     def after(self, watermark: int) -> "AnomalySignal":
         """Return the points later than a time (µs)."""
         later = slice(int(self.times.searchsorted(watermark, "right")), None)
-        times, values, breach, recovered = (
+        return AnomalySignal(
             self.times[later],
             self.values[later],
             self.breach[later],
             self.recovered[later],
+            self.measured[later],
+            self.detection.part(later),
+            self.adjustment,
         )
-        return AnomalySignal(times, values, breach, recovered, self.measured[later], self.detection.part(later))
+
+    def at(self, sensitivity: Sensitivity) -> "AnomalySignal":
+        """Return the signal for a rule's sensitivity."""
+        factor = FACTORS[sensitivity] * self.adjustment
+        breach = notifies(self.detection.gravity, self.detection.gravity_before, factor)
+        return replace(self, breach=breach, recovered=self.recovered & ~breach)
 
     def reason(self, position: int) -> str:
         """Return why the point at this position is an anomaly, with figures that can be checked on the chart."""

@@ -8,11 +8,13 @@ another one continues from the cursor; alerts are delayed, and none is lost.
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from django.db import connection, transaction
 
+from alerts.anomaly_feedback import read_adjustments
 from alerts.evaluation.anomalies import LiveDetector
 from alerts.evaluation.anomaly_results import AnomalySignal, Points
 from alerts.evaluation.clock_checks import ClockChecks
@@ -20,7 +22,7 @@ from alerts.evaluation.late_data import store_late_points, store_late_ranges
 from alerts.evaluation.load_history import iterate_columns, load_windows
 from alerts.evaluation.point_order import LATE
 from alerts.evaluation.restore_state import restore_alerts
-from alerts.evaluation.rule_series_state import EvaluationResult, RuleSeriesState
+from alerts.evaluation.rule_series_state import ConditionInput, EvaluationResult, RuleSeriesState
 from alerts.evaluation.self_metrics import SelfMetrics
 from alerts.evaluation.watched_series import InputPoints, StateInput, WatchedSeries, read_watched_rules, select_inputs
 from alerts.evaluation.write_alerts import write_transitions
@@ -77,6 +79,7 @@ class Evaluator:
         self._metrics = SelfMetrics()
         self._watched = WatchedSeries([])
         self._rules_version = (-1, -1)  # generation of the rules, revision of device groups
+        self._adjustments: dict[int, float] = {}  # by feedback, of the notification thresholds of series
         self._has_changes = False
         self._commit_limit = FIRST_STEP_COMMITS
         self._cursor, self._position = _read_cursor()
@@ -130,6 +133,7 @@ class Evaluator:
         has_groups = any(watched.rule.device_groups for watched in self._watched.rules)
         if before == self._rules_version or (before[0] == generation and not has_groups):
             return
+        self._adjustments = read_adjustments()
         rules, invalid = read_watched_rules()
         for rule, error in invalid.items():
             _suspend_rule(rule, error)
@@ -199,7 +203,7 @@ class Evaluator:
             for state, position in self._watched.other_inputs[row] if row >= 0 else ():
                 source = state.inputs[position]
                 if source.condition.kind == "anomaly":
-                    source.anomaly_signal = signal
+                    source.anomaly_signal = self._adjusted(signal, source)
                     inputs.append((StateInput(state, position), signal.times, signal.measured))
         if inputs:
             self._write(self._evaluate_inputs(inputs, now), self._cursor, self._position)
@@ -245,7 +249,12 @@ class Evaluator:
         if points:
             signals = self.detector.detect(points, arrived)
             for source in anomaly_inputs:
-                source.anomaly_signal = signals.get(source.series)
+                if signal := signals.get(source.series):
+                    source.anomaly_signal = self._adjusted(signal, source)
+
+    def _adjusted(self, signal: AnomalySignal, source: ConditionInput) -> AnomalySignal:
+        adjustment = self._adjustments.get(source.series, 1.0)
+        return replace(signal, adjustment=adjustment).at(source.condition.sensitivity)
 
     def _write(self, results: Sequence[EvaluationResult], cursor: CommitCursor, position: int) -> None:
         """Move the cursor and write alerts and late ranges, if any, in one transaction."""

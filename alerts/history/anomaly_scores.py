@@ -6,7 +6,7 @@ from datetime import datetime
 import numpy as np
 
 from alerts.conditions.spec import read_spec
-from alerts.detector.scoring import MARK_SCORE, NOTIFY_SCORE
+from alerts.detector.scoring import MARK_SCORE
 from alerts.evaluation.anomaly_results import AnomalySignal
 from alerts.history.replay import plan_replay, replay
 from alerts.rules.scope import RuleScope
@@ -73,8 +73,8 @@ def _to_scores(signal: AnomalySignal) -> AnomalyScores:
             float(signal.measured[position]),
             float(detection.score[position]),
             signal.reason(position),
-            bool(detection.score[position] >= NOTIFY_SCORE),
+            bool(signal.breach[position]),
         )
-        for position in np.flatnonzero(detection.score >= MARK_SCORE).tolist()
+        for position in np.flatnonzero((detection.score >= MARK_SCORE) | signal.breach).tolist()
     ]
     return AnomalyScores(len(signal), ranges, anomalies)

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from alerts.conditions.alert_lifecycle import LifecycleState, Transition, advance
 from alerts.conditions.spec import SECOND, RuleSpec
 from alerts.conditions.thresholds import Signal
-from alerts.detector.scoring import MARK_SCORE, NOTIFY_SCORE
+from alerts.detector.sensitivity import SENSITIVITIES, expected_per_month
+from alerts.evaluation.anomaly_results import AnomalySignal
 from alerts.history.replay import Points, ReplayedSeries, plan_replay, replay
-from alerts.rules.scope import RuleScope, RuleSeries
+from alerts.rules.scope import RuleScope
 from metrics.query.accumulators import Ints
 from metrics.query.raw_points import RawPoints, downsample
 from metrics.storage.units import to_datetime
@@ -28,7 +29,7 @@ class Firing:
     """An alert that the rule would have opened; `end` is None if it would still be open.
 
     value  the value that triggers it; None if undefined
-    peak   the worst value until its end; None for texts and booleans
+    peak   the worst value until its end, of an anomaly the most unusual one; None for texts and booleans
     """
 
     device_id: str
@@ -80,6 +81,7 @@ class Backtest:
     firings   newest first, at most MAX_FIRINGS
     chart     of the series with the most alerts
     missing   points that could not be read, with the reason
+    per_month expected notifications per month at each sensitivity, of a rule with one anomaly condition
     """
 
     start: datetime
@@ -88,6 +90,7 @@ class Backtest:
     firings: list[Firing] = field(default_factory=list)
     chart: BacktestChart | None = None
     missing: list[str] = field(default_factory=list)
+    per_month: dict[str, float] | None = None
     milliseconds: float = 0.0
 
     @property
@@ -114,17 +117,29 @@ def backtest(spec: RuleSpec, scope: RuleScope, start: datetime, end: datetime) -
     result = Backtest(start, end)
     most_transitions = -1
     for replayed in replay(plan):
-        series, signal = replayed.series, replayed.signal
+        signal = replayed.signal
         transitions = _find_transitions(spec, signal)
         result.subjects.append(_summarize(spec, replayed, transitions, plan.end))
         result.firings += _list_firings(spec, replayed, transitions)
         result.firings = sorted(result.firings, key=lambda firing: firing.start, reverse=True)[:MAX_FIRINGS]
         if len(transitions) > most_transitions and len(signal):
-            most_transitions, result.chart = len(transitions), _draw_chart(spec, series, signal)
+            most_transitions, result.chart = len(transitions), _draw_chart(spec, replayed)
+        _add_per_month(result, replayed.anomaly)
     result.subjects.sort(key=lambda series: series.device_id)
     result.missing = plan.missing
     result.milliseconds = round((time.perf_counter() - began) * 1000, 3)
     return result
+
+
+def _add_per_month(result: Backtest, anomaly: AnomalySignal | None) -> None:
+    """Add the expected notifications of a series; none for less than a day of points."""
+    if anomaly is None:
+        return
+    detection = anomaly.detection
+    expected = expected_per_month(anomaly.times, detection.gravity, detection.gravity_before, anomaly.adjustment)
+    if expected is not None:
+        before = result.per_month or dict.fromkeys(SENSITIVITIES, 0.0)
+        result.per_month = {name: before[name] + expected[name] for name in SENSITIVITIES}
 
 
 def _find_transitions(spec: RuleSpec, signal: Signal) -> list[Transition]:
@@ -172,6 +187,8 @@ def _list_firings(spec: RuleSpec, replayed: ReplayedSeries, transitions: list[Tr
     if replayed.words is not None:
         values = _words_at(replayed.words, signal.times[positions[::2]])
         peaks = [None] * len(values)
+    elif replayed.anomaly is not None:
+        values, peaks = _anomalies_at(replayed.anomaly, signal.times[positions])
     else:
         is_low = bool(spec.conditions) and spec.conditions[0].is_low
         values = _nan_to_none(signal.values[positions[::2]])
@@ -187,15 +204,27 @@ def _words_at(points: Points, times: Ints) -> list[str | bool]:
     return [value.decode() if isinstance(value, bytes) else bool(value) for value in points[1][positions].tolist()]
 
 
+def _anomalies_at(anomaly: AnomalySignal, times: Ints) -> tuple[list[float | None], list[float | None]]:
+    """Return the measured values that opened alerts, and the gravest of each; `times` are those of the transitions."""
+    positions = anomaly.times.searchsorted(times)
+    values, peaks = [], []
+    for first, end in zip(positions[::2].tolist(), [*positions[1::2].tolist(), len(anomaly)], strict=False):
+        values.append(float(anomaly.measured[first]))
+        peaks.append(float(anomaly.measured[first + int(anomaly.detection.gravity[first:end].argmax())]))
+    return list(values), list(peaks)
+
+
 def _nan_to_none(values: NDArray[np.float64]) -> list[float | None]:
     return [None if value != value else value for value in values.tolist()]
 
 
-def _draw_chart(spec: RuleSpec, series: RuleSeries, signal: Signal) -> BacktestChart | None:
-    defined = ~np.isnan(signal.values)
+def _draw_chart(spec: RuleSpec, replayed: ReplayedSeries) -> BacktestChart | None:
+    series, signal = replayed.series, replayed.anomaly or replayed.signal
+    drawn = signal.values if replayed.anomaly is None else replayed.anomaly.measured
+    defined = ~np.isnan(drawn)
     if not defined.any():
         return None
-    points = RawPoints(signal.times[defined], signal.values[defined], [], None, ())
+    points = RawPoints(signal.times[defined], drawn[defined], [], None, ())
     if len(points) > MAX_CHART_POINTS:
         points = downsample(points, MAX_CHART_POINTS)
     threshold, recovery_threshold = _thresholds(spec)
@@ -208,7 +237,5 @@ def _thresholds(spec: RuleSpec) -> tuple[float | None, float | None]:
     if len(spec.conditions) != 1:
         return None, None
     [condition] = spec.conditions
-    if condition.kind == "anomaly":
-        return NOTIFY_SCORE, MARK_SCORE
     threshold = condition.threshold
     return 1.0 if isinstance(threshold, str) else threshold, condition.recovery_threshold

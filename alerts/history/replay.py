@@ -1,12 +1,13 @@
 """Replay stored points through the conditions of live evaluation, a batch of series at a time, in bounded memory."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import NamedTuple
 
 import numpy as np
 
+from alerts.anomaly_feedback import read_adjustments
 from alerts.conditions.absence import evaluate_absence
 from alerts.conditions.alert_lifecycle import add_timeouts
 from alerts.conditions.composite import CompositeState, join
@@ -53,13 +54,15 @@ class ReplayPlan:
 class ReplayedSeries(NamedTuple):
     """The signal of one rule series, and the number of points that it was evaluated on.
 
-    words  the points of a rule that compares texts or booleans: its signal has only 0 and 1
+    words    the points of a rule that compares texts or booleans: its signal has only 0 and 1
+    anomaly  the result of the detector, of a rule with one anomaly condition
     """
 
     series: RuleSeries
     signal: Signal
     points: int
     words: Points | None = None
+    anomaly: AnomalySignal | None = None
 
 
 def plan_replay(spec: RuleSpec, scope: RuleScope, start: datetime, end: datetime) -> ReplayPlan:
@@ -103,6 +106,7 @@ def replay(plan: ReplayPlan) -> Iterator[ReplayedSeries]:
                     _evaluate(plan, series, points, anomalies),
                     _count_points(plan, series, points),
                     _select_words(plan.spec, series, points),
+                    anomalies.get(series.ids[0]) if plan.spec.kind == "anomaly" and series.ids[0] is not None else None,
                 )
             plan.missing += [f"{name} is damaged and was left out" for name in read_plan.damaged]
 
@@ -157,7 +161,11 @@ def detect_anomalies(points: dict[int, Points], start: int) -> dict[int, Anomaly
     """Return the anomaly signal of each series from a time on (µs)."""
     detector = Detector()
     signals = detect_together(detector, {number: detector.add() for number in points}, points)
-    return {number: signal.after(start - 1) for number, signal in signals.items()}
+    adjustments = read_adjustments(list(points)) if points else {}
+    return {
+        number: replace(signal.after(start - 1), adjustment=adjustments.get(number, 1.0))
+        for number, signal in signals.items()
+    }
 
 
 def _evaluate(
@@ -174,7 +182,7 @@ def _evaluate(
         if number not in points:
             signals.append(EMPTY_SIGNAL)
         elif condition.kind == "anomaly":
-            signals.append(anomalies[number])
+            signals.append(anomalies[number].at(condition.sensitivity))
         else:
             signals.append(_evaluate_condition(condition, *points[number], plan.start))
     signal = join(spec, CompositeState(), signals) if spec.kind == "composite" else signals[0]

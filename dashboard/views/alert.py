@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from alerts.alert_values import read_current_values
-from alerts.anomaly_feedback import feedback_of, takes_feedback
+from alerts.anomaly_feedback import feedback_of, read_adjustments, takes_feedback
 from alerts.history.trace import EvaluationTrace, trace_evaluation
 from alerts.models import Alert, AlertEvent, EventKind, Notice, RuleKind, Status
 from alerts.models.alerts import AlertQuerySet
@@ -59,6 +59,7 @@ def alert_page(request: HttpRequest, alert_id: str) -> HttpResponse:
         "trace": _trace(alert, caller),
         "takes_feedback": takes_feedback(alert),
         "feedback": feedback_of(alert),
+        "adjustment": read_adjustments([alert.series]).get(alert.series, 1.0) if alert.series is not None else 1.0,
         "timeline": _timeline(alert, now, caller),
         "notifications": notices,
         "failing": _find_failing(notices),

@@ -37,7 +37,7 @@ def answer(caller: ApiClient, alert: Alert, is_anomaly: Any) -> Any:
 
 def test_not_an_anomaly_raises_the_threshold_above_its_gravity(anomaly: Alert):
     give_feedback(anomaly, False, "user:mei")
-    assert read_adjustments() == {SERIES: pytest.approx(1.6 * 1.01)}
+    assert read_adjustments() == {SERIES: pytest.approx(1.6 * 1.1)}
 
 
 def test_anomaly_lowers_the_threshold(anomaly: Alert):
@@ -49,16 +49,16 @@ def test_adjustment_follows_from_all_feedback_of_the_series_in_order(anomaly: Al
     give_feedback(anomaly, False, "user:mei")
     second = other_anomaly(anomaly, 5, 3.0)
     give_feedback(second, False, "user:mei")
-    assert read_adjustments() == {SERIES: pytest.approx(3.0 * 1.01)}
+    assert read_adjustments() == {SERIES: pytest.approx(3.0 * 1.1)}
     withdraw_feedback(second, "user:mei")
-    assert read_adjustments() == {SERIES: pytest.approx(1.6 * 1.01)}
+    assert read_adjustments() == {SERIES: pytest.approx(1.6 * 1.1)}
     withdraw_feedback(anomaly, "user:mei")
     assert read_adjustments() == {}
 
 
 def test_adjustments_of_other_series_are_left_out(anomaly: Alert):
     give_feedback(anomaly, False, "user:mei")
-    give_feedback(other_anomaly(anomaly, 5, 1.2, series=8), False, "user:mei")
+    give_feedback(other_anomaly(anomaly, 5, 1.05, series=8), False, "user:mei")
     assert read_adjustments([8]) == {8: pytest.approx(1.25)}
 
 

@@ -32,7 +32,7 @@ def test_operator_is_asked_and_the_answer_is_shown_and_can_be_withdrawn(anomaly:
     assert post(ana, anomaly, "no") == 302
     shown = page(ana, anomaly)
     assert QUESTION not in shown and "ana: <b>not an anomaly</b>" in shown
-    assert "no longer notifies for this series" in shown and "Feedback by <b>ana</b>" in shown
+    assert "notifies from 1.76 × the usual threshold" in shown and "Feedback by <b>ana</b>" in shown
     assert post(ana, anomaly, "withdraw") == 302
     assert QUESTION in page(ana, anomaly) and not AnomalyFeedback.objects.exists()
 

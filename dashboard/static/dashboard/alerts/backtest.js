@@ -22,12 +22,21 @@ export class Backtest {
     write("notifications", result.notifications);
     write("devices", new Set(result.subjects.filter(({ firings: count }) => count).map((subject) => subject.device_id)).size);
     write("points", result.points);
+    this.showPerMonth(result.notifications_per_month);
     const incomplete = result.incomplete.length ? ` Incomplete: ${result.incomplete.join("; ")}.` : "";
     const outcome = firings.length ? "" : "No alert would have opened. ";
     this.showStatus(`${outcome}Replayed in ${durationOf(result.milliseconds)}.${incomplete}`);
     this.card.querySelector("#backtest-result").hidden = false;
     this.draw(result, start, end, level);
     this.list(firings, end);
+  }
+
+  showPerMonth(expected) {
+    const line = this.card.querySelector("#per-month");
+    line.hidden = !expected;
+    if (!expected) return;
+    const texts = Object.entries(expected).map(([sensitivity, count]) => `${sensitivity} ${perMonthText(count)}`);
+    line.textContent = `Expected notifications per month: ${texts.join(", ")}.`;
   }
 
   draw(result, start, end, level) {
@@ -81,5 +90,7 @@ function cell(tag, text, className = "") {
   if (tag === "th") element.scope = "row";
   return element;
 }
+
+const perMonthText = (count) => (count >= 10 ? Math.round(count).toLocaleString("en") : count.toFixed(1));
 
 const durationOf = (ms) => (ms < 1000 ? `${Math.round(ms)}\u00a0ms` : `${(ms / 1000).toFixed(1)}\u00a0s`);
