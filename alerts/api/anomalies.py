@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from alerts.history.anomaly_scores import read_anomaly_scores
+from alerts.history.anomaly_scores import MAX_SCORED, read_anomaly_scores
 from rest.openapi import Tag, operation
 from rest.permissions import caller
 from rest.responses import ResponseSerializer
@@ -54,7 +54,9 @@ class AnomaliesView(APIView):
         "List anomalies of a series",
         tag=Tag.ALERTS,
         description="Scores a time range with the detector of anomaly rules, which learns from up to 21 days before it."
-        " Returns the expected range, and the anomalous points with the reason.",
+        " Returns the expected range, and the anomalous points with the reason. Of more than"
+        f" {MAX_SCORED:,} points, those before the range included, the most extreme one of each part of the time is"
+        " scored.",
         query=AnomalyQuerySerializer,
         response=AnomaliesSerializer,
         errors=(404, 422),
