@@ -4,9 +4,12 @@ Callers are cached until the revision changes, so that a key costs one query and
 one for every request.
 """
 
+import asyncio
 import time
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from channels.db import database_sync_to_async
 from django.conf import settings
@@ -17,6 +20,7 @@ from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
 from ingest.identity import issuer_tokens, jwts, keys, last_used, service_tokens, tokens
+from ingest.identity.batched_lookups import BatchedLookups
 from ingest.identity.credential_owner import CredentialOwner
 from ingest.identity.trusted_issuers import OWN_ISSUER
 from metrics.error_responses import DATABASE_UNAVAILABLE
@@ -63,9 +67,7 @@ def cached_caller(credential: str) -> tuple[bool, Caller | None]:
         return True, None
     if owner.until <= time.time():
         return False, None
-    if owner.key is not None:
-        last_used.mark_used(owner.key)
-    return True, owner.caller
+    return True, _used_by(owner)
 
 
 def clear_cache() -> None:
@@ -79,24 +81,41 @@ def resolve_credential(credential: str) -> Caller | None:
 
     May wait for an issuer's keys. Raises StorageUnavailable.
     """
+    return resolve_keys([credential])[credential] if not jwts.is_jwt(credential) else _resolve_token(credential)
+
+
+def resolve_keys(texts: Iterable[str]) -> Mapping[str, Caller | None]:
+    """Return the callers of API keys from the database, by one query. Raises StorageUnavailable."""
+    cache = _current_cache()
+    callers: dict[str, Caller | None] = dict.fromkeys(texts)
+    try:
+        owners = keys.find_owners([text for text in callers if len(text) <= MAX_KEY_LENGTH])
+    except OperationalError as error:
+        raise storage_error(error, DATABASE_UNAVAILABLE) from error
+    cache.owners.update(owners)
+    return callers | {text: None if owner is None else _used_by(owner) for text, owner in owners.items()}
+
+
+def _resolve_token(token: str) -> Caller | None:
     cache = _current_cache()
     try:
-        owner = _find_owner(credential)
+        owner = _find_owner_of_token(token)
     except OperationalError as error:
         raise storage_error(error, DATABASE_UNAVAILABLE) from error
     # Rejected tokens are not cached: they cost no query, and may be valid as soon as their issuer can be reached.
-    if owner is not None or (len(credential) <= MAX_KEY_LENGTH and not jwts.is_jwt(credential)):
-        cache.owners[credential] = owner
     if owner is None:
         return None
+    cache.owners[token] = owner
+    return _used_by(owner)
+
+
+def _used_by(owner: CredentialOwner) -> Caller:
     if owner.key is not None:
         last_used.mark_used(owner.key)
     return owner.caller
 
 
-def _find_owner(credential: str) -> CredentialOwner | None:
-    if not jwts.is_jwt(credential):
-        return keys.find_owner(credential) if len(credential) <= MAX_KEY_LENGTH else None
+def _find_owner_of_token(credential: str) -> CredentialOwner | None:
     if len(credential) > jwts.MAX_TOKEN_LENGTH:
         return None
     name = jwts.unverified_issuer(credential)
@@ -115,10 +134,19 @@ def find_caller(credential: str) -> Caller | None:
 
 
 # Both close database connections that have failed. Tokens may wait for their issuer, so they have threads of their own.
-_resolve_key = database_sync_to_async(resolve_credential)
-_resolve_token = database_sync_to_async(
-    resolve_credential, thread_sensitive=False, executor=ThreadPoolExecutor(4, "token")
+_resolve_keys_async = database_sync_to_async(resolve_keys)
+_resolve_token_async = database_sync_to_async(
+    _resolve_token, thread_sensitive=False, executor=ThreadPoolExecutor(4, "token")
 )
+_key_lookups: WeakKeyDictionary[asyncio.AbstractEventLoop, BatchedLookups[Caller | None]] = WeakKeyDictionary()
+
+
+async def _read_keys(texts: Sequence[str]) -> Mapping[str, Caller | None]:
+    return await _resolve_keys_async(texts)
+
+
+def _lookups() -> BatchedLookups[Caller | None]:
+    return _key_lookups.setdefault(asyncio.get_running_loop(), BatchedLookups(_read_keys))
 
 
 async def find_caller_async(credential: str) -> Caller | None:
@@ -126,7 +154,7 @@ async def find_caller_async(credential: str) -> Caller | None:
     is_cached, caller = cached_caller(credential)
     if is_cached:
         return caller
-    return await (_resolve_token if jwts.is_jwt(credential) else _resolve_key)(credential)
+    return await _resolve_token_async(credential) if jwts.is_jwt(credential) else await _lookups().find(credential)
 
 
 def is_single_use(credential: str) -> bool:

@@ -1,6 +1,7 @@
 """API keys: their owners, rotation and revocation."""
 
 import functools
+from collections.abc import Collection
 from datetime import timedelta
 
 from django.db import transaction
@@ -16,10 +17,13 @@ from rest.errors import TelemetryError
 MAX_CACHED_BINDINGS = 256  # combinations of groups whose devices are cached
 
 
-def find_owner(text: str) -> CredentialOwner | None:
-    """Return the owner of a key; None if the key is unknown, expired or revoked."""
-    key = find_key(text)
-    return None if key is None else owner_of_key(key)
+def find_owners(texts: Collection[str]) -> dict[str, CredentialOwner | None]:
+    """Return the owner of each key; None if the key is unknown, expired or revoked."""
+    by_digest = {digest_of(text): text for text in texts}
+    owners: dict[str, CredentialOwner | None] = dict.fromkeys(texts)
+    for key in ApiKey.objects.filter(digest__in=list(by_digest)).select_related("device", "group"):
+        owners[by_digest[bytes(key.digest)]] = owner_of_key(key)
+    return owners
 
 
 def find_key(text: str) -> ApiKey | None:
