@@ -7,7 +7,10 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.utils import timezone
 
+from dashboard.status_page import models as status_page_models
 from metrics.models import NAME_LENGTH
+
+__all__ = ["Subscription", "Ticket", "status_page_models"]
 
 OWNER_LENGTH = 300
 ID_LENGTH = 28

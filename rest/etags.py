@@ -34,5 +34,10 @@ def respond_with_etag(request: Request, row: Any, body: Any, code: int = status.
     return Response(body, code, headers={"ETag": tag})
 
 
+def names_etag(header: str, tag: str) -> bool:
+    """Return whether an If-None-Match header names an ETag, or any."""
+    return header.strip() == "*" or tag.removeprefix("W/") in _tags(header)
+
+
 def _tags(header: str) -> set[str]:
     return {tag.strip().removeprefix("W/") for tag in header.split(",")}

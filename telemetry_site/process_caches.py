@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from alerts.notifications import channel_lifecycle
 from dashboard.api import status
+from dashboard.status_page import answers
 from dashboard.streams import channels, figures, open_sessions
 from ingest import authentication
 from ingest.identity import issuer_tokens, keys, last_used
@@ -55,6 +56,7 @@ CACHES = (
     ProcessCache("ingest.rejected.inbox._inbox", inbox.reset_inbox),
     ProcessCache("alerts.notifications.channel_lifecycle._tests", channel_lifecycle.reset_running_tests),
     ProcessCache("dashboard.api.status._public", status.clear_cache),
+    ProcessCache("dashboard.status_page.answers._cache", answers.clear_cache),
     ProcessCache("dashboard.streams.channels._hub", channels.reset_channels),
     ProcessCache("dashboard.streams.channels._device_sets", channels.clear_device_sets),
     ProcessCache("dashboard.streams.figures._feed", figures.reset_figures),

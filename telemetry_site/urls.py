@@ -41,6 +41,7 @@ urlpatterns = [
     path("api/v1/service/stats", CapabilitiesView.as_view()),
     path("", include("ingest.document_urls")),
     path("", include("dashboard.api.document_urls")),
+    path("status/", include("dashboard.status_page.public_urls")),
     path("agent.pyz", agent_program, name="agent"),
     path("agent.pyz.sha256", agent_checksum, name="agent-checksum"),
     path("agent.json", agent_offer, name="agent-offer"),
