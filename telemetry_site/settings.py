@@ -87,6 +87,7 @@ MIDDLEWARE = [
     "telemetry_site.middleware.server_timing.ServerTiming",
     "django.middleware.security.SecurityMiddleware",
     "telemetry_site.middleware.csp.ContentSecurityPolicy",
+    "telemetry_site.middleware.status_host.select_status_page",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -245,8 +246,24 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 60.0,
         "options": {"expires": 60},
     },
+    "refresh status pages": {
+        "task": "dashboard.tasks.refresh_status_pages",
+        "schedule": 5.0,
+        "options": {"expires": 5},
+    },
+    "send messages of status pages": {
+        "task": "dashboard.tasks.send_status_messages",
+        "schedule": 5.0,
+        "options": {"expires": 5},
+    },
+    "delete old messages of status pages": {
+        "task": "dashboard.tasks.delete_old_status_messages",
+        "schedule": 3600.0,
+        "options": {"expires": 3600},
+    },
     "detect patterns": {"task": "alerts.tasks.find_patterns", "schedule": 600.0, "options": {"expires": 600}},
 }
+STATUS_DIR = env.folder("TELEMETRY_STATUS_DIR", DATA_DIR / "status")  # files of the status pages, for a proxy
 EXPORTS_DIR = env.folder("TELEMETRY_EXPORTS_DIR", DATA_DIR / "exports")  # several machines need a shared folder
 
 # --- event bus --------------------------------------------------------------------------------------
@@ -261,6 +278,7 @@ EVENT_REDIS_STREAM = env.text("TELEMETRY_EVENT_REDIS_STREAM")
 
 # --- notifications ----------------------------------------------------------------------------------
 SITE_URL = env.url("TELEMETRY_SITE_URL", ("https", "http")).rstrip("/")  # prefix of links in notifications
+SITE_HOST = urlsplit(SITE_URL).hostname or ""
 # Private networks that notification channels may connect to, such as 10.1.2.0/24.
 ALLOW_PRIVATE_WEBHOOKS = env.networks("TELEMETRY_ALLOW_PRIVATE_WEBHOOKS")
 ALERT_ACTIONS = {

@@ -65,6 +65,7 @@ class CachedPage:
 _cache: OrderedDict[PageKey, tuple[float, CachedPage | None]] = OrderedDict()
 _lock = threading.Lock()
 _generation = 0
+_hosts: tuple[float, frozenset[str]] | None = None
 
 
 def find_page(key: PageKey) -> CachedPage | None:
@@ -90,14 +91,24 @@ def find_page(key: PageKey) -> CachedPage | None:
 
 def clear_cache() -> None:
     """Forget all cached pages."""
-    global _generation
+    global _generation, _hosts
     _generation += 1
+    _hosts = None
     _cache.clear()
 
 
 def clear_after_commit() -> None:
     """Forget all cached pages when the current transaction is committed."""
     transaction.on_commit(clear_cache)
+
+
+def host_names() -> frozenset[str]:
+    """Return the host names of published pages, at most CACHE_SECONDS old."""
+    global _hosts
+    if _hosts is None or _hosts[0] <= time.monotonic():
+        names = StatusPage.objects.filter(published=True).exclude(host_name=None).values_list("host_name", flat=True)
+        _hosts = (time.monotonic() + CACHE_SECONDS, frozenset(name for name in names if name))
+    return _hosts[1]
 
 
 def _find_published(key: PageKey) -> StatusPage | None:

@@ -304,6 +304,7 @@ class StatusSubscriber(models.Model):
     """An address that is notified of the updates of a page once its owner has confirmed it.
 
     components  only updates of these; none: all of the page
+    requested   component IDs of the last request, which the owner of the address has yet to confirm
     """
 
     subscriber_id = _id_field("ssb_")
@@ -311,6 +312,7 @@ class StatusSubscriber(models.Model):
     kind = models.CharField(max_length=7, choices=SubscriberKind.choices)
     address = models.CharField(max_length=ADDRESS_LENGTH)
     components = models.ManyToManyField(StatusComponent, blank=True, related_name="subscribers")
+    requested = _names(ID_LENGTH)
     confirmed_at = models.DateTimeField(null=True, editable=False)
     created_at = _created_at()
 

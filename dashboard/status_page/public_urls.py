@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, URLResolver, include, path
 
-from dashboard.status_page import public_views
+from dashboard.status_page import public_views, subscription_views
 
 DOCUMENTS = (
     "summary",
@@ -14,7 +14,6 @@ DOCUMENTS = (
     "scheduled-maintenances/upcoming",
     "scheduled-maintenances/active",
 )
-RESERVED_SLUGS = ("api", "history", "incidents", "badge", "subscriptions", "subscribe", "feed")
 
 page_patterns: list[URLPattern | URLResolver] = [
     path("", public_views.page, name="page"),
@@ -25,6 +24,9 @@ page_patterns: list[URLPattern | URLResolver] = [
     path("maintenance.ics", public_views.calendar, name="calendar"),
     path("badge.svg", public_views.page_badge, name="badge"),
     path("badge/<id:component_id>.svg", public_views.page_badge, name="component_badge"),
+    path("subscribe/", subscription_views.subscribe, name="subscribe"),
+    path("confirm/<id:token>/", subscription_views.confirm, name="confirm"),
+    path("unsubscribe/<id:token>/", subscription_views.unsubscribe, name="unsubscribe"),
     *(path(f"api/v2/{name}.json", public_views.document, {"path": name}) for name in DOCUMENTS),
 ]
 

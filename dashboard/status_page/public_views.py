@@ -5,13 +5,13 @@ from functools import partial
 from typing import Any
 
 import msgspec
-from django.conf import settings
 from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.views.decorators.http import require_safe
 
 from dashboard.status_page import badge, feeds
+from dashboard.status_page.addresses import page_url
 from dashboard.status_page.answers import COMPUTED_AT, Answer, CachedPage, PageKey, find_page, respond
 from dashboard.status_page.markup import component_rows, css_class, sign, uptime_table
 from dashboard.status_page.models import StatusIncident
@@ -25,13 +25,6 @@ HTML = "text/html; charset=utf-8"
 def public_url(request: HttpRequest, snapshot: PageSnapshot) -> str:
     """Return the absolute address of a page."""
     return page_url(snapshot.slug, snapshot.host_name) or request.build_absolute_uri(f"/status/{snapshot.slug}/")
-
-
-def page_url(slug: str, host_name: str | None) -> str:
-    """Return the address of a page as the settings give it; empty without TELEMETRY_SITE_URL and host name."""
-    if host_name:
-        return f"{'https' if settings.HTTPS or settings.SITE_URL.startswith('https') else 'http'}://{host_name}/"
-    return f"{settings.SITE_URL}/status/{slug}/" if settings.SITE_URL else ""
 
 
 def page_context(snapshot: PageSnapshot, url: str) -> dict[str, Any]:
@@ -131,3 +124,12 @@ def history(request: HttpRequest, page: CachedPage) -> HttpResponse:
     listed = Paginator(rows.order_by("-starts_at", "-id"), PAGE_SIZE).get_page(request.GET.get("page"))
     context = page_context(snapshot, url) | {"listed": listed, "incidents": public_incidents(listed.object_list)}
     return respond(request, page, Answer.of(render_to_string("status/history.html", context).encode(), HTML))
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer requests to the host name of a page for anything else."""
+    return HttpResponse("There is nothing at this address.\n", content_type="text/plain; charset=utf-8", status=404)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    return HttpResponse("The page cannot be shown now.\n", content_type="text/plain; charset=utf-8", status=500)

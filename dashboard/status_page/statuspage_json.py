@@ -48,6 +48,15 @@ class StatuspageDocuments:
                 return page | {"scheduled_maintenances": self._incidents(self.snapshot.active_maintenances)}
         raise KeyError(path)
 
+    def webhook_page(self) -> Document:
+        """Return the page as webhooks of Statuspage have it."""
+        status = self._status()["status"]
+        return {
+            "id": self.snapshot.id,
+            "status_indicator": status["indicator"],
+            "status_description": status["description"],
+        }
+
     def _summary(self) -> Document:
         snapshot = self.snapshot
         planned = [*snapshot.active_maintenances, *snapshot.upcoming_maintenances]
@@ -94,10 +103,11 @@ class StatuspageDocuments:
         return document | ({"components": list(component.child_ids)} if component.is_group else {})
 
     def _incidents(self, incidents: Iterable[PublicIncident]) -> list[Document]:
-        return [self._incident(incident) for incident in incidents]
+        return [self.incident(incident) for incident in incidents]
 
-    def _incident(self, incident: PublicIncident) -> Document:
-        affected = [self.snapshot.component_by_id[name] for name in incident.component_ids]
+    def incident(self, incident: PublicIncident) -> Document:
+        components = self.snapshot.component_by_id
+        affected = [components[name] for name in incident.component_ids if name in components]
         monitoring = [update.at for update in incident.updates if update.status == "monitoring"]
         document: Document = {
             "id": incident.id,
@@ -131,12 +141,7 @@ class StatuspageDocuments:
             "created_at": at,
             "updated_at": at,
             "display_at": at,
-            "affected_components": [
-                {"code": component_id, "name": name, "old_status": "operational", "new_status": status}
-                for component_id, name in zip(incident.component_ids, incident.component_names, strict=True)
-                for status in [_STATUS[self.snapshot.component_by_id[component_id].state]]
-            ]
-            or None,
+            "affected_components": None,  # updates do not set states here: these are measured
             "deliver_notifications": True,
             "custom_tweet": None,
             "tweet_id": None,

@@ -40,3 +40,10 @@ def local_time(at: datetime, zone: ZoneInfo, pattern: str = DATE_AND_TIME) -> Sa
     """Return a time in the time zone of the page."""
     local = at.astimezone(zone)
     return format_html('<time datetime="{}">{}</time>', local.isoformat(), format_date(local, pattern))
+
+
+@register.simple_tag
+def plain_time(at: datetime, zone: ZoneInfo) -> str:
+    """Return a time with the name of its zone, for mails."""
+    local = at.astimezone(zone)
+    return f"{format_date(local, DATE_AND_TIME)} {local:%Z}"

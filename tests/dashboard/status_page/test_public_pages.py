@@ -130,3 +130,29 @@ def test_uptime_of_past_day_is_exact_and_shown(page: StatusPage, rule: Rule, lea
     assert row.known_clear == timedelta(days=1) - 2 * HOUR + timedelta(seconds=321)
     leaf.refresh_from_db()
     assert leaf.history.days[-2] == [86400, 4321, 0, 7200 - 321]
+
+
+def test_host_name_shows_its_page_and_nothing_else(page: StatusPage, leaf: StatusComponent, settings: Any) -> None:
+    settings.ALLOWED_HOSTS = ["status.example.com", "www.example.com"]
+    create_page("own", title="Own page", host_name="status.example.com")
+    client = Client()
+    answer = client.get("/", headers={"Host": "status.example.com"})
+    assert "Own page" in answer.text and 'href="http://status.example.com/history/"' in answer.text
+    assert (
+        client.get("/api/v2/summary.json", headers={"Host": "status.example.com"}).json()["page"]["name"] == "Own page"
+    )
+    for path in ("/login/", "/admin/", "/status/main/", "/health"):
+        assert client.get(path, headers={"Host": "status.example.com"}).status_code == 404, path
+    assert client.get("/status/", headers={"Host": "www.example.com"}).status_code == 200
+
+
+def test_group_is_open_if_a_component_in_it_has_a_fault(page: StatusPage, rule: Rule) -> None:
+    for name in ("a", "b"):
+        group = create_component(page, f"Group {name}")
+        create_component(page, f"Leaf {name}", group, device_groups=[f"site {name}"])
+    store_alert(rule, "device_1", timezone.now() - HOUR, group="site a")
+    refresh_history(page, timezone.now())
+    html = Client().get("/status/").text
+    assert html.count("<details open>") == 1 and html.count("<details>") == 1
+    assert html.index("<details open>") < html.index("Group a") < html.index("Group b")
+    assert html.count("<details") == html.count("</details>") and html.count("<ul") == html.count("</ul>")

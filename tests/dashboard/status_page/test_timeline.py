@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dashboard.status_page.timeline import (
@@ -19,6 +19,7 @@ from dashboard.status_page.timeline import (
 )
 
 SECOND = 1_000_000
+unhurried = settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 LENGTH = 60  # seconds of the window
 WINDOW = Interval(1_000 * SECOND, (1_000 + LENGTH) * SECOND)
 ALERT_STATES = (State.DEGRADED, State.PARTIAL_OUTAGE, State.MAJOR_OUTAGE)
@@ -104,6 +105,7 @@ def timelines(leaf: Leaf) -> tuple[list[Segment], list[Segment]]:
     return raw, mark_unknown(raw, map(interval, leaf.maintenance), only_operational=False)
 
 
+@unhurried
 @given(leaves)
 def test_figures_of_component_equal_count_of_seconds(leaf: Leaf) -> None:
     raw, clear = timelines(leaf)
@@ -113,6 +115,7 @@ def test_figures_of_component_equal_count_of_seconds(leaf: Leaf) -> None:
     assert measure(raw, clear, map(interval, leaf.maintenance)) == expected_figures(states, clear_states, maintenance)
 
 
+@unhurried
 @given(st.lists(leaves, max_size=4), limits)
 def test_figures_of_group_equal_count_of_seconds(children: list[Leaf], limits: ShareLimits | None) -> None:
     pairs = [timelines(leaf) for leaf in children]
@@ -130,6 +133,7 @@ def test_figures_of_group_equal_count_of_seconds(children: list[Leaf], limits: S
     assert measure(raw, clear, []) == expected_figures(states, clear_states, 0)
 
 
+@unhurried
 @given(leaves)
 def test_timeline_covers_window_without_gaps_and_overlaps(leaf: Leaf) -> None:
     for timeline in timelines(leaf):
