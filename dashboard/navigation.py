@@ -20,10 +20,11 @@ MORE = (
     ("silences", "Silences", "bell-off"),
     ("patterns", "Patterns", "explore"),
     ("channels", "Channels", "send"),
+    ("status-pages", "Status pages", "screen"),
     ("exports", "Exports", "down"),
     ("rejected", "Rejected", "inbox"),
 )
-FOR_OPERATORS = ("channels",)
+FOR_OPERATORS = ("channels", "status-pages")
 
 
 def page_context(request: HttpRequest) -> dict[str, Any]:

@@ -34,6 +34,7 @@ class Tag(Enum):
     QUERIES = "Queries", "Read points: latest values, ranges and aggregations."
     DEVICES = "Devices", "Devices and device groups."
     ALERTS = "Alerts", "Alert rules, alerts, notifications and silences."
+    STATUS_PAGES = "Status pages", "Public status pages, their components, incidents and planned maintenance."
     STREAMING = "Streaming", "Live streams of points."
     STATISTICS = "Statistics and health", "Statistics of devices and of the service, and health checks."
     EXPORT = "Export", "Export points as files."
@@ -93,6 +94,9 @@ _PATH: dict[str, tuple[str, dict[str, Any], Any]] = {  # path parameter: (descri
     "silence_id": ("Silence ID.", {}, "sil_0123456789abcdef"),
     "channel_id": ("Channel ID.", {}, "chn_0123456789abcdef"),
     "route_id": ("Route ID.", {}, "rte_0123456789abcdef"),
+    "page_id": ("Status page ID.", {}, "page_0123456789abcdef"),
+    "component_id": ("ID of a component of a status page.", {}, "cmp_0123456789abcdef"),
+    "incident_id": ("ID of an incident or maintenance of a status page.", {}, "sin_0123456789abcdef"),
 }
 
 
@@ -126,6 +130,7 @@ def operation(
     etag: bool = False,
     public: bool = False,
     any_query: bool = False,
+    deprecated: bool = False,
 ) -> Callable[[F], F]:
     """Describe a method of a view, and reject query parameters that the description does not have.
 
@@ -140,6 +145,7 @@ def operation(
     response_example  example of the response body
     etag              has an ETag: GET supports If-None-Match, changes support If-Match
     public            needs no authentication
+    deprecated        an old address that leads to its successor
     any_query         ignores unknown query parameters: devices in the field may append their own to what they send
     """
     accepted = None if public or any_query else _parameter_names(query, parameters)
@@ -154,6 +160,7 @@ def operation(
         statuses |= {"get": {304}, "post": set()}.get(method_name, {412}) if etag else set()
         documented = extend_schema(
             operation_id=name,
+            deprecated=deprecated,
             summary=summary,
             description=description,
             tags=[tag.value[0]],

@@ -24,6 +24,14 @@ SECTIONS = {
         "alerts.Delivery": "Deliveries",
         "alerts.AnomalyFeedback": "Anomaly feedback",
     },
+    "Status pages": {
+        "dashboard.StatusPage": "Status pages",
+        "dashboard.StatusComponent": "Components",
+        "dashboard.StatusIncident": "Incidents and maintenance",
+        "dashboard.IncidentTemplate": "Templates",
+        "dashboard.StatusSubscriber": "Subscribers",
+        "dashboard.StatusDelivery": "Messages",
+    },
     "People and keys": {
         "auth.User": "People",
         "ingest.ApiKey": "API keys",

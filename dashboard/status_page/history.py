@@ -51,12 +51,12 @@ def local_date(page: StatusPage, at: datetime) -> date:
 def refresh_history(page: StatusPage, now: datetime) -> bool:
     """Compute the missing past days of a page; return whether there were any."""
     tree = ComponentTree.of_page(page)
-    _create_histories(tree)
+    _create_histories(tree.components.values())
     yesterday = local_date(page, now) - timedelta(days=1)
     due = [component for component in tree.components.values() if component.history.through != yesterday]
     if not due:
         return False
-    _update_coverage(tree.leaves())
+    update_coverage(tree.leaves())
     first = yesterday - timedelta(days=KEPT_DAYS - 1)
     known_through = min((component.history.through or date.min for component in due), default=date.min)
     measured = [leaf.history.measured_since for leaf in tree.leaves() if leaf.history.measured_since is not None]
@@ -70,8 +70,8 @@ def refresh_history(page: StatusPage, now: datetime) -> bool:
     return True
 
 
-def _create_histories(tree: ComponentTree) -> None:
-    missing = [component for component in tree.components.values() if not hasattr(component, "history")]
+def _create_histories(components: Iterable[StatusComponent]) -> None:
+    missing = [component for component in components if not hasattr(component, "history")]
     if missing:
         ComponentHistory.objects.bulk_create(
             [ComponentHistory(component=component) for component in missing], ignore_conflicts=True
@@ -81,8 +81,9 @@ def _create_histories(tree: ComponentTree) -> None:
             component.history = histories[component.pk]  # type: ignore[attr-defined]
 
 
-def _update_coverage(leaves: list[StatusComponent]) -> None:
+def update_coverage(leaves: list[StatusComponent]) -> None:
     """Store since when each leaf is measured, and how many devices it covers."""
+    _create_histories(leaves)
     for leaf in leaves:
         leaf.history.measured_since = _find_measured_since(leaf)
         leaf.history.device_count = covered_devices(leaf).count() if leaf.mode == StateMode.SHARE else 0

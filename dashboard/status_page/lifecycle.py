@@ -11,7 +11,7 @@ from django.utils.text import slugify
 
 from alerts.visibility import visible_rules
 from dashboard.status_page.answers import clear_after_commit
-from dashboard.status_page.history import forget_history
+from dashboard.status_page.history import forget_history, update_coverage
 from dashboard.status_page.models import (
     HOST_LENGTH,
     ID_LENGTH,
@@ -171,6 +171,8 @@ def _save_component(component: StatusComponent, fields: Mapping[str, Any], calle
     component.save()
     if before != [getattr(component, name) for name in STATE_FIELDS]:
         forget_history(component.page)
+        if component.is_leaf:
+            update_coverage([component])
     clear_after_commit()
     return component
 

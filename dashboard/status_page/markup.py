@@ -11,7 +11,6 @@ from dashboard.status_page.snapshot import PageSnapshot, PublicComponent, Public
 from dashboard.status_page.timeline import Figures
 
 MAX_BARS = 100  # components; of larger pages only top components and those with a fault have bars
-DAY_SECONDS = 86_400
 MIN_HEIGHT = 15  # of 100: of the part of a bar that shows a short fault
 # Class, of the style sheets, and shape of each state.
 _SIGNS = {
@@ -74,21 +73,22 @@ def _paths(days: Sequence[Sequence[int] | None]) -> list[tuple[str, str]]:
         else:
             runs.append([kind, position, 1])
         if day is not None:
-            _, down, degraded, maintenance = day
+            known, down, degraded, maintenance = day
             if down:
-                paths["out"].append(_column(position, down))
+                paths["out"].append(_column(position, down, known))
             elif degraded:
-                paths["part"].append(_column(position, degraded))
+                paths["part"].append(_column(position, degraded, known))
             elif maintenance:
-                paths["work"].append(_column(position, maintenance))
+                paths["work"].append(_column(position, maintenance, known))
     for kind, first, count in runs:
         top, height = (45, 10) if kind == "none" else (0, 100)
         paths[kind].append(f"M{first} {top}h{count}v{height}h-{count}z")
     return [(kind, "".join(parts)) for kind, parts in paths.items()]
 
 
-def _column(position: int, seconds: int) -> str:
-    height = max(MIN_HEIGHT, min(100, round(100 * seconds / DAY_SECONDS)))
+def _column(position: int, seconds: int, known: int) -> str:
+    """Return the lower part of a day's bar, by share of its known time."""
+    height = max(MIN_HEIGHT, min(100, round(100 * seconds / known)))
     return f"M{position} {100 - height}h1v{height}h-1z"
 
 

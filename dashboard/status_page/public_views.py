@@ -31,6 +31,7 @@ def page_context(snapshot: PageSnapshot, url: str) -> dict[str, Any]:
     return {
         "page": snapshot,
         "url": url,
+        "subscribable": bool(page_url(snapshot.slug, snapshot.host_name)),
         "computed_at": COMPUTED_AT.decode(),
         "state_class": css_class(snapshot.state),
         "state_sign": sign(snapshot.state, " "),
