@@ -10,7 +10,7 @@ from django.utils import timezone
 from dashboard.status_page.answers import clear_after_commit
 from dashboard.status_page.deliveries import enqueue
 from dashboard.status_page.history import forget_history
-from dashboard.status_page.lifecycle import Errors, find_text_errors
+from dashboard.status_page.lifecycle import Errors, find_text_errors, stripped
 from dashboard.status_page.models import (
     ENDED,
     MAX_TEXT_LENGTH,
@@ -135,7 +135,7 @@ def save_template(template: IncidentTemplate, fields: Mapping[str, Any]) -> Inci
     """Store the fields of a template. Raises InvalidFields."""
     for name in ("name", "kind", "title", "status", "impact", "text"):
         if name in fields:
-            setattr(template, name, fields[name])
+            setattr(template, name, stripped(fields[name]))
     check_template(template)
     template.save()
     return template
@@ -156,7 +156,7 @@ def check_template(template: IncidentTemplate) -> None:
 def _set_fields(incident: StatusIncident, fields: Mapping[str, Any]) -> None:
     for name in INCIDENT_FIELDS:
         if fields.get(name) is not None:
-            setattr(incident, name, fields[name])
+            setattr(incident, name, stripped(fields[name]))
 
 
 def _check(incident: StatusIncident, text: str) -> None:

@@ -65,7 +65,7 @@ def delete_page(page: StatusPage) -> None:
 def _save_page(page: StatusPage, fields: Mapping[str, Any]) -> StatusPage:
     for name in PAGE_FIELDS:
         if name in fields:
-            setattr(page, name, fields[name])
+            setattr(page, name, stripped(fields[name]))
     page.host_name = (page.host_name or "").lower() or None
     check_page(page)
     page.save()
@@ -92,6 +92,11 @@ def check_page(page: StatusPage) -> None:
         errors.append(("time_zone", "must be a time zone such as Europe/Berlin"))
     if errors:
         raise InvalidFields(errors)
+
+
+def stripped(value: Any) -> Any:
+    """Return a text without blanks around it; other values as they are."""
+    return value.strip() if isinstance(value, str) else value
 
 
 def find_text_errors(*texts: tuple[str, Any, int, bool]) -> Errors:
@@ -166,7 +171,7 @@ def _save_component(component: StatusComponent, fields: Mapping[str, Any], calle
     before = [getattr(component, name) for name in STATE_FIELDS]
     for name in COMPONENT_FIELDS:
         if name in fields:
-            setattr(component, name, fields[name])
+            setattr(component, name, stripped(fields[name]))
     check_component(component, caller)
     component.save()
     if before != [getattr(component, name) for name in STATE_FIELDS]:

@@ -15,6 +15,14 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from alerts.models import Alert, AnomalyFeedback, Channel, Delivery, Incident, Route, Rule, Silence
+from dashboard.status_page.models import (
+    IncidentTemplate,
+    StatusComponent,
+    StatusDelivery,
+    StatusIncident,
+    StatusPage,
+    StatusSubscriber,
+)
 from ingest.models import AgentConfiguration, ApiKey, Rejected, digest_of
 from ingest.wire.batch import RejectionReason
 from metrics.audit.model_changes import watched_models
@@ -160,6 +168,40 @@ def create_deliveries(numbers: range) -> None:
     Delivery.objects.bulk_create(Delivery(channel_name="a", title=f"a{number}", payload={}) for number in numbers)
 
 
+def create_status_pages(numbers: range) -> list[StatusPage]:
+    return StatusPage.objects.bulk_create(StatusPage(slug=f"a{number}", title=f"a{number}") for number in numbers)
+
+
+def create_status_components(numbers: range) -> None:
+    [page] = create_status_pages(range(numbers.start, numbers.start + 1))
+    StatusComponent.objects.bulk_create(StatusComponent(page=page, name=f"a{number}") for number in numbers)
+
+
+def create_status_incidents(numbers: range) -> None:
+    [page] = create_status_pages(range(numbers.start, numbers.start + 1))
+    StatusIncident.objects.bulk_create(
+        StatusIncident(page=page, title=f"a{number}", status="resolved") for number in numbers
+    )
+
+
+def create_incident_templates(numbers: range) -> None:
+    [page] = create_status_pages(range(numbers.start, numbers.start + 1))
+    IncidentTemplate.objects.bulk_create(IncidentTemplate(page=page, name=f"a{n}", title=f"a{n}") for n in numbers)
+
+
+def create_status_subscribers(numbers: range) -> list[StatusSubscriber]:
+    [page] = create_status_pages(range(numbers.start, numbers.start + 1))
+    return StatusSubscriber.objects.bulk_create(
+        StatusSubscriber(page=page, kind="email", address=f"a{number}@example.com") for number in numbers
+    )
+
+
+def create_status_deliveries(numbers: range) -> None:
+    StatusDelivery.objects.bulk_create(
+        StatusDelivery(subscriber=subscriber) for subscriber in create_status_subscribers(numbers)
+    )
+
+
 CREATE_ROWS: dict[str, Callable[[range], Any]] = {
     "alerts.Rule": create_alert_rules,
     "alerts.Alert": create_alerts,
@@ -180,6 +222,12 @@ CREATE_ROWS: dict[str, Callable[[range], Any]] = {
     "metrics.DamagedBlock": create_damaged_blocks,
     "metrics.AuditEntry": create_audit_entries,
     "auth.User": create_users,
+    "dashboard.StatusPage": create_status_pages,
+    "dashboard.StatusComponent": create_status_components,
+    "dashboard.StatusIncident": create_status_incidents,
+    "dashboard.IncidentTemplate": create_incident_templates,
+    "dashboard.StatusSubscriber": create_status_subscribers,
+    "dashboard.StatusDelivery": create_status_deliveries,
     "ingest.ApiKey": create_keys,
     "ingest.AgentConfiguration": create_agent_configurations,
 }
@@ -241,8 +289,9 @@ def test_admin_index_lists_all_models_in_order(browser: Client):
     names = re.findall(r'<th scope="row"[^>]*>\s*<a href="[^"]*">([^<]+)', content)
     assert names == [
         "Devices", "Device groups", "Metric definitions", "Series", "Alert rules", "Alerts", "Incidents", "Silences",
-        "Channels", "Routes", "Deliveries", "Anomaly feedback", "People", "API keys", "Agent configurations", "Audit",
-        "Journal",
+        "Channels", "Routes", "Deliveries", "Anomaly feedback", "Status pages", "Components",
+        "Incidents and maintenance", "Templates", "Subscribers", "Messages", "People", "API keys",
+        "Agent configurations", "Audit", "Journal",
         "Rejected points", "Exports", "Damaged blocks", "Bus targets", "Parked messages",
     ]  # fmt: skip
     for address in re.findall(r'<th scope="row"[^>]*>\s*<a href="([^"]*)"', content):

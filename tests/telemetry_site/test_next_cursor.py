@@ -41,6 +41,10 @@ LISTS: dict[str, dict[str, Any]] = {  # parameters by path, under /api/v1/teleme
     "keys": {"scope": "read"},
     "metrics": {"data_type": "numeric"},
     "rejected": {"reason": "out_of_bounds"},
+    "status-pages": {"search": "p"},
+    "status-pages/{page_id}/components": {},
+    "status-pages/{page_id}/incidents": {"status": "investigating"},
+    "status-pages/{page_id}/maintenances": {"status": "scheduled"},
     "subscribe": {},
     "/telemetry/history": {"metric_name": "m0", "hours": 1, "interval": 60},
     "query": {"metrics": ["m0", "m1"], **TIMES},
@@ -71,6 +75,14 @@ def names(admin: ApiClient) -> dict[str, str]:
         Pattern.objects.create(
             kind="flapping", subject={"n": number}, support=3, confidence=0.5, description="x", devices=[]
         )
+    page_id = ""
+    for number in range(3):
+        page_id = admin.post("status-pages", {"title": "Page", "slug": f"p{number}"}).json["page_id"]
+    for number in range(3):
+        create(admin, f"status-pages/{page_id}/components", {"name": f"Component {number}"})
+        create(admin, f"status-pages/{page_id}/incidents", {"title": f"Incident {number}"})
+        times = {"starts_at": TIMES["end_time"], "ends_at": (NOW + timedelta(hours=2)).isoformat()}
+        create(admin, f"status-pages/{page_id}/maintenances", {"title": f"Maintenance {number}", **times})
     assert admin.post("groups/g0/devices", {"device_ids": ["d0", "d1", "d2"]}).status == 200
     rules = [create_rule(name=f"Hot {number}", level="critical") for number in range(3)]
     alerts = [create_alert(rule, create_device("d0"), minutes=number) for number, rule in enumerate(rules)]
@@ -83,6 +95,7 @@ def names(admin: ApiClient) -> dict[str, str]:
     for number in range(2):
         assert admin.call("PATCH", path, {"description": f"v{number}"}).status == 200
     ids = {"alert_id": alerts[0].alert_id, "rule_id": rules[0].rule_id}
+    ids["page_id"] = page_id
     return ids | {"name": "g0", "device_id": "d0", "metric_name": "m0"}
 
 

@@ -16,6 +16,9 @@ from alerts.alert_actions import open_alerts
 from alerts.models import Alert, Delivery, Notice, Pattern, Rule, Silence
 from alerts.notifications import channel_lifecycle
 from dashboard.models import Subscription
+from dashboard.status_page import incidents as status_incidents
+from dashboard.status_page import lifecycle as status_pages
+from dashboard.status_page.models import IncidentKind, IncidentTemplate
 from ingest.models import ApiKey, Rejected
 from metrics.api.parameters import Query
 from metrics.devices import group_membership
@@ -35,6 +38,8 @@ MISSING = {  # IDs of objects that do not exist, in the form of those that do
     "route_id": "rte_00000000gamma00", "export_id": "exp_00000000gamma00", "deletion_id": "del_00000000gamma00",
     "snapshot_id": "snap_0000000000gamma000", "subscription_id": "sub_000000000000000000gamma",
     "key_id": "4040404", "number": "4040404", "version": "1",
+    "page_id": "page_00000000gamma00", "component_id": "cmp_00000000gamma00", "incident_id": "sin_00000000gamma00",
+    "template_id": "tpl_00000000gamma00", "slug": "gamma", "token": "gamma",
 }  # fmt: skip
 
 
@@ -104,8 +109,22 @@ def create_site(word: str, admin: ApiClient) -> Site:
         "route_id": route.route_id, "export_id": export.export_id, "deletion_id": deletion.deletion_id,
         "snapshot_id": f"snap_0000000000{word}00", "subscription_id": subscription.subscription_id,
         "key_id": str(key.pk), "number": str(rejected.pk), "version": "1",
+        **create_status_page(word, group.name),
     }  # fmt: skip
     return Site(word, group, rule, alert, silence, ids)
+
+
+def create_status_page(word: str, *groups: str) -> dict[str, str]:
+    """Create an unpublished status page about device groups, with an object of every kind; return the IDs."""
+    page = status_pages.create_page({"title": f"{word}-status-page", "slug": word}, ADMIN)
+    component = status_pages.create_component(page, {"name": f"{word}-component", "device_groups": [*groups]}, ADMIN)
+    fields = {"title": f"{word}-outage", "components": [component]}
+    incident = status_incidents.create_incident(page, IncidentKind.INCIDENT, fields, ADMIN)
+    template = IncidentTemplate.objects.create(page=page, name=f"{word}-template", title=f"{word}-template")
+    return {
+        "page_id": page.page_id, "component_id": component.component_id, "incident_id": incident.incident_id,
+        "template_id": template.template_id, "slug": word, "token": word,
+    }  # fmt: skip
 
 
 def create_shared_objects(alpha: Site, beta: Site) -> dict[str, str]:
@@ -117,6 +136,7 @@ def create_shared_objects(alpha: Site, beta: Site) -> dict[str, str]:
     alerts = [build_alert(rule, Device.objects.get(device_id=name), message=f"{name}-shared") for name in devices]
     create_delivery(open_alerts(alerts), "beta-and-alpha-delivery", "shared-channel")
     silence = create_silence("shared-silence", device_ids=devices)
+    create_status_page("shared", alpha.group.name, beta.group.name)
     create_silence("global-silence", levels=["info"])
     create_rule(name="global-rule", metric_name="global_metric")
     return {"rule_id": rule.rule_id, "silence_id": silence.silence_id}

@@ -40,8 +40,7 @@ def rule(site: None) -> Rule:
 
 @pytest.fixture
 def leaf(page: StatusPage) -> StatusComponent:
-    component = create_component(page, "Room readings", device_groups=["site a"])
-    return component
+    return create_component(page, "Room readings", device_groups=["site a"])
 
 
 def summary(client: Client) -> dict[str, Any]:
