@@ -3,17 +3,7 @@
 from django.urls import URLPattern, URLResolver, include, path
 
 from dashboard.status_page import public_views, subscription_views
-
-DOCUMENTS = (
-    "summary",
-    "status",
-    "components",
-    "incidents",
-    "incidents/unresolved",
-    "scheduled-maintenances",
-    "scheduled-maintenances/upcoming",
-    "scheduled-maintenances/active",
-)
+from dashboard.status_page.statuspage_json import DOCUMENTS
 
 page_patterns: list[URLPattern | URLResolver] = [
     path("", public_views.page, name="page"),

@@ -17,6 +17,16 @@ _INDICATORS = {
     PublicState.MAJOR_OUTAGE: "critical",
 }
 Document = dict[str, Any]
+DOCUMENTS = (
+    "summary",
+    "status",
+    "components",
+    "incidents",
+    "incidents/unresolved",
+    "scheduled-maintenances",
+    "scheduled-maintenances/upcoming",
+    "scheduled-maintenances/active",
+)  # paths without .json
 
 
 class StatuspageDocuments:

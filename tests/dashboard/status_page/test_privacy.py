@@ -1,4 +1,4 @@
-"""Nothing that identifies a device, rule, group, tag or value is in any public byte: answers, mails, webhooks, files."""
+"""Nothing that identifies a device, rule, group, tag or value is in a public byte: answers, messages, files."""
 
 import json
 from collections.abc import Iterator
@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from django.test import Client
 from django.utils import timezone
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from alerts.models import Alert, Rule
 from dashboard.status_page import answers, deliveries, incidents, lifecycle, messages, static_file
 from dashboard.status_page.history import record_gaps, refresh_history
 from dashboard.status_page.models import IncidentKind, StatusDelivery, StatusPage, StatusSubscriber
-from dashboard.status_page.public_urls import DOCUMENTS
 from dashboard.status_page.snapshot import build_snapshot
+from dashboard.status_page.statuspage_json import DOCUMENTS
 from metrics.models import Device, DeviceGroup
 from rest.caller import Caller
 from tests.alerts.factories import create_rule
@@ -67,7 +67,12 @@ def public_texts(page: StatusPage, component_id: str, incident_id: str, folder: 
 
 
 @pytest.mark.slow
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=6,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=(Phase.explicit, Phase.reuse, Phase.generate),  # shrinking would take minutes
+)
 @given(names=st.lists(secrets, min_size=6, max_size=6, unique=True), value=values)
 def test_public_bytes_name_no_device_rule_group_tag_or_value(
     names: list[str], value: float, site: None, settings: Any, tmp_path: Path

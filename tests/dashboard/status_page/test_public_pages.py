@@ -153,6 +153,6 @@ def test_group_is_open_if_a_component_in_it_has_a_fault(page: StatusPage, rule: 
     refresh_history(page, timezone.now())
     html = Client().get("/status/").text
     assert html.count("<details open>") == 1 and html.count("<details>") == 1
-    html = html[html.index('class="comps"') :]
+    html = html[html.index('<ul class="comps"') :]
     assert html.index("<details open>") < html.index("Group a") < html.index("Group b")
     assert html.count("<details") == html.count("</details>") and html.count("<ul") == html.count("</ul>")
