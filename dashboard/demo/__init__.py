@@ -1,1 +1,1 @@
-"""Demo data set: a simulated fleet with a week of history, groups, rules, alerts and silences."""
+"""Demo data set: a simulated fleet with a week of history, groups, rules, alerts, silences and a status page."""

@@ -17,6 +17,7 @@ from dashboard.demo.content import COMPLETE, FLEET, MARK, SENT_UNTIL, UNTIL
 from dashboard.demo.evaluation import evaluate
 from dashboard.demo.incidents import Incidents
 from dashboard.demo.points import store_history
+from dashboard.demo.status_page import create_status_page
 from metrics.audit.actor import acting_as
 from metrics.devices.group_membership import add_devices
 from metrics.models import Device, DeviceGroup, MetricDefinition
@@ -69,6 +70,7 @@ def install(on_step: StepCallback, now: int | None = None) -> InstallResult:
         on_step("Evaluating the rules")
         is_evaluated = evaluate()
         _handle_alerts()
+        create_status_page(datetime.fromtimestamp(until / 1000, UTC), CALLER)
         _mark_complete()
     return InstallResult(True, points, until, until, is_evaluated)
 

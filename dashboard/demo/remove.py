@@ -9,6 +9,7 @@ from alerts.rules import lifecycle
 from dashboard.demo import content
 from dashboard.demo.content import MARK
 from dashboard.demo.install import CALLER
+from dashboard.demo.status_page import delete_status_page
 from metrics.audit.actor import acting_as
 from metrics.devices.delete_device import delete_device
 from metrics.models import Device, DeviceGroup, MetricDefinition, Series
@@ -28,6 +29,7 @@ class RemoveResult:
 def remove() -> RemoveResult:
     """Delete everything that the demo has created; workers delete the stored points in the background."""
     with acting_as(CALLER), transaction.atomic():
+        delete_status_page()
         for silence in Silence.objects.filter(silence_id__startswith=content.PREFIX):
             silence.delete()
         rules = list(Rule.objects.filter(rule_id__startswith=content.PREFIX))

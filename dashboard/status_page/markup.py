@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
@@ -10,7 +11,6 @@ from dashboard.status_page.history import BAR_DAYS
 from dashboard.status_page.snapshot import PageSnapshot, PublicComponent, PublicState
 from dashboard.status_page.timeline import Figures
 
-MAX_BARS = 100  # components; of larger pages only top components and those with a fault have bars
 MIN_HEIGHT = 15  # of 100: of the part of a bar that shows a short fault
 # Class, of the style sheets, and shape of each state.
 _SIGNS = {
@@ -27,6 +27,7 @@ def css_class(state: PublicState) -> str:
     return _SIGNS[state][0]
 
 
+@cache
 def sign(state: PublicState, label: str | None = None) -> SafeString:
     """Return the sign of a state with its word, or with another label."""
     name, shape = _SIGNS[state]
@@ -48,7 +49,8 @@ def percent(share: float | None) -> str:
 
 def bars(component: PublicComponent) -> SafeString:
     """Return the bars of the last days. Days without fault are one shape; the gaps between days are in the style."""
-    shapes = [f'<path class="up-{name}" d="{path}"/>' for name, path in _paths(component.bars) if path]
+    shown = component.bars or ()
+    shapes = [f'<path class="up-{name}" d="{path}"/>' for name, path in _paths(shown) if path]
     figures = component.periods[BAR_DAYS]
     label = f"{component.name}, last {BAR_DAYS} days: {describe_uptime(figures)}"
     return format_html(
@@ -108,18 +110,16 @@ class ComponentRow:
 def component_rows(snapshot: PageSnapshot) -> Iterator[ComponentRow]:
     """Return the rows of all components in the order of the page."""
     components = snapshot.components
-    has_all_bars = len(components) <= MAX_BARS
     for position, component in enumerate(components):
         following = components[position + 1].depth if position + 1 < len(components) else 0
         is_childless_group = component.is_group and not component.child_ids
         closing = max(0, component.depth - following) + is_childless_group
         is_faulty = component.state != PublicState.OPERATIONAL
-        shows_bars = component.depth == 0 or has_all_bars or (is_faulty and not component.is_group)
         figures = component.periods[BAR_DAYS]
         yield ComponentRow(
             component=component,
             sign=sign(component.state),
-            bars=bars(component) if shows_bars else None,
+            bars=bars(component) if component.bars is not None else None,
             figures=figures,
             uptime=percent(figures.uptime_clear),
             is_open=is_faulty and component.is_group,

@@ -78,7 +78,8 @@ def measure_window(page: StatusPage, tree: ComponentTree, window: Interval, now:
 
     def visit(component: StatusComponent) -> Measured:
         limits = share_limits(component)
-        own = [part for pk in tree.with_ancestors(component) for part in maintenance.get(pk, ())]
+        keys = tree.with_ancestors(component) if maintenance else ()
+        own = [part for pk in keys for part in maintenance.get(pk, ())]
         if component.is_leaf:
             history = getattr(component, "history", None)
             devices = history.device_count if history else 0

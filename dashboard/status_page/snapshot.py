@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.db.models import Prefetch, Q
@@ -16,6 +17,7 @@ from dashboard.status_page.history import BAR_DAYS, PERIODS, bar_of, local_date
 from dashboard.status_page.measurement import Measured, day_window, measure_window
 from dashboard.status_page.models import (
     ENDED,
+    ComponentHistory,
     Impact,
     IncidentKind,
     StatusComponent,
@@ -29,6 +31,7 @@ from metrics.storage.units import to_microseconds
 
 RECENT = timedelta(days=14)  # of the incidents that the page shows
 MAX_INCIDENTS = 50  # of each kind, as in Statuspage
+MAX_BARS = 100  # components; of larger pages only top components and those with a fault have bars
 MAX_LIVE_DAYS = 7  # days that are computed with the page, while the task has not stored them
 
 
@@ -76,7 +79,10 @@ _OF_IMPACT = {
 
 @dataclass(frozen=True, slots=True)
 class PublicComponent:
-    """A component. `periods` has the figures by number of days; `bars` one entry per day, oldest first."""
+    """A component. `periods` has the figures by number of days.
+
+    bars  one entry per day, oldest first; None: not shown
+    """
 
     id: str
     name: str
@@ -90,7 +96,7 @@ class PublicComponent:
     measured_since: datetime | None
     created_at: datetime
     updated_at: datetime
-    bars: Sequence[Sequence[int] | None]
+    bars: Sequence[Sequence[int] | None] | None
     periods: dict[int, Figures]
 
 
@@ -232,13 +238,16 @@ def _components(
 ) -> Iterable[PublicComponent]:
     days = _measure_days(page, tree, now)
     states = _find_states(tree, days[-1], incidents, now)
+    stored_bars = _read_bars(tree, states)
     for component, depth in tree.walk():
         parent = tree.components.get(component.parent_id) if component.parent_id is not None else None
         history = getattr(component, "history", None)
         figures = [day[component.pk].figures for day in days]
-        stored = history.days if history else []
-        bars = [*([None] * BAR_DAYS), *stored, *(bar_of(day) for day in figures)][-BAR_DAYS:]
+        bars = None
+        if component.pk in stored_bars:
+            bars = [*([None] * BAR_DAYS), *stored_bars[component.pk], *(bar_of(day) for day in figures)][-BAR_DAYS:]
         totals = history.totals if history else {}
+        today = sum(figures[1:], figures[0])
         yield PublicComponent(
             id=component.component_id,
             name=component.name,
@@ -254,10 +263,22 @@ def _components(
             updated_at=component.updated_at,
             bars=bars,
             periods={
-                period: sum(figures, Figures(*totals[str(period)]) if str(period) in totals else Figures())
-                for period in PERIODS
+                period: today + Figures(*totals[str(period)]) if str(period) in totals else today for period in PERIODS
             },
         )
+
+
+def _read_bars(tree: ComponentTree, states: dict[int, PublicState]) -> dict[int, list[Any]]:
+    """Return the stored days of the components whose bars the page shows."""
+    shown = [
+        component.pk
+        for component in tree.components.values()
+        if len(tree.components) <= MAX_BARS
+        or component.parent_id is None
+        or (component.is_leaf and states[component.pk] != PublicState.OPERATIONAL)
+    ]
+    rows = ComponentHistory.objects.filter(component__in=shown).values_list("component_id", "days")
+    return dict.fromkeys(shown, []) | dict(rows)
 
 
 def _measure_days(page: StatusPage, tree: ComponentTree, now: datetime) -> list[dict[int, Measured]]:

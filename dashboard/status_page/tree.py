@@ -27,7 +27,7 @@ class ComponentTree:
 
     @classmethod
     def of_page(cls, page: StatusPage) -> "ComponentTree":
-        return cls.of(page.components.select_related("history"))
+        return cls.of(page.components.select_related("history").defer("history__days"))
 
     @classmethod
     def of(cls, components: Iterable[StatusComponent]) -> "ComponentTree":
