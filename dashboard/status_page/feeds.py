@@ -26,7 +26,7 @@ class _RssFeed(_DatedFeed, Rss201rev2Feed):
     pass
 
 
-FEEDS: dict[str, type[SyndicationFeed]] = {"atom": _AtomFeed, "rss": _RssFeed}
+FEEDS: dict[str, type[_AtomFeed] | type[_RssFeed]] = {"atom": _AtomFeed, "rss": _RssFeed}
 
 
 def incident_url(url: str, incident: PublicIncident) -> str:

@@ -78,7 +78,7 @@ def _create_histories(components: Iterable[StatusComponent]) -> None:
         )
         histories = ComponentHistory.objects.in_bulk([component.pk for component in missing], field_name="component_id")
         for component in missing:
-            component.history = histories[component.pk]  # type: ignore[attr-defined]
+            component.history = histories[component.pk]
 
 
 def update_coverage(leaves: list[StatusComponent]) -> None:

@@ -217,7 +217,7 @@ def _read_maintenance(page: StatusPage, window: Interval) -> dict[int, list[Inte
     rows = planned.order_by().values_list("components", "starts_at", "ends_at", "closed_at")
     maintenance: dict[int, list[Interval]] = {}
     for component, starts_at, ends_at, closed_at in rows:
-        if component is not None:
+        if component is not None and ends_at is not None:
             until = ends_at if closed_at is None else min(ends_at, closed_at)
             times = Interval(to_microseconds(starts_at), to_microseconds(until))
             maintenance.setdefault(component, []).extend(clip([times], window))

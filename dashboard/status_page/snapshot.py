@@ -278,7 +278,7 @@ def _read_bars(tree: ComponentTree, states: dict[int, PublicState]) -> dict[int,
         or (component.is_leaf and states[component.pk] != PublicState.OPERATIONAL)
     ]
     rows = ComponentHistory.objects.filter(component__in=shown).values_list("component_id", "days")
-    return dict.fromkeys(shown, []) | dict(rows)
+    return {pk: [] for pk in shown} | dict(rows)
 
 
 def _measure_days(page: StatusPage, tree: ComponentTree, now: datetime) -> list[dict[int, Measured]]:

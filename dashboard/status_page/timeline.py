@@ -165,7 +165,7 @@ class Figures:
         return self.known / self.total if self.total else None
 
 
-FIGURES = tuple(Figures.__slots__)  # type: ignore[attr-defined]
+FIGURES = tuple(Figures.__slots__)
 
 
 def measure(raw: Timeline, clear: Timeline, maintenance: Iterable[Interval]) -> Figures:

@@ -1,5 +1,7 @@
 """Examples of the API description."""
 
+from typing import Any
+
 PAGE = {"title": "Example status", "slug": "example", "time_zone": "Europe/Berlin"}
 CREATED_PAGE = {
     "page_id": "page_0123456789abcdef",
@@ -14,7 +16,7 @@ CREATED_PAGE = {
     "updated_at": "2025-12-18T10:00:00Z",
 }
 COMPONENT = {"name": "Room readings", "device_groups": ["site a"]}
-CREATED_COMPONENT = {
+CREATED_COMPONENT: dict[str, Any] = {
     "component_id": "cmp_0123456789abcdef",
     "name": "Room readings",
     "description": "",
