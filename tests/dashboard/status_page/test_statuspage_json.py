@@ -16,8 +16,8 @@ from tests.dashboard.status_page.factories import create_component, create_incid
 TEXT, OPTIONAL_TEXT, FLAG, NUMBER = (str,), (str, type(None)), (bool,), (int,)
 COMPONENT = {
     "created_at": TEXT, "description": OPTIONAL_TEXT, "group": FLAG, "group_id": OPTIONAL_TEXT, "id": TEXT,
-    "name": TEXT, "only_show_if_degraded": FLAG, "page_id": TEXT, "position": NUMBER, "showcase": FLAG, "start_date": OPTIONAL_TEXT,
-    "status": TEXT, "updated_at": TEXT,
+    "name": TEXT, "only_show_if_degraded": FLAG, "page_id": TEXT, "position": NUMBER, "showcase": FLAG,
+    "start_date": OPTIONAL_TEXT, "status": TEXT, "updated_at": TEXT,
 }  # fmt: skip
 INCIDENT = {
     "created_at": TEXT, "id": TEXT, "impact": TEXT, "incident_updates": (list,), "monitoring_at": OPTIONAL_TEXT,
