@@ -125,7 +125,7 @@ class IncidentForm(PageForm):
     def __init__(self, data: Any, page: StatusPage, kind: str, initial: dict[str, Any]) -> None:
         super().__init__(data, initial=initial)
         self.page = page
-        self.fields["status"].widget.choices = status_choices(kind)  # type: ignore[attr-defined]
+        self.fields["status"].widget.choices = status_choices(kind)
         self.offer("components", component_choices(page))
 
     @classmethod
@@ -165,7 +165,7 @@ class UpdateForm(PageForm):
 
     def __init__(self, data: Any, incident: StatusIncident) -> None:
         super().__init__(data, initial={"status": incident.status})
-        self.fields["status"].widget.choices = status_choices(incident.kind)  # type: ignore[attr-defined]
+        self.fields["status"].widget.choices = status_choices(incident.kind)
 
 
 class TemplateForm(PageForm):

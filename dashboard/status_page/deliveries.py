@@ -7,6 +7,7 @@ import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import connection
 from django.utils import timezone
@@ -60,7 +61,7 @@ def enqueue(update: StatusUpdate) -> int:
     tree = ComponentTree.of(incident.page.components.all())
     related = {pk for component in components for pk in tree.with_ancestors(component)}
     related |= {child.pk for component in components for child in tree.descendants(component)}
-    values = {
+    values: dict[str, Any] = {
         "update": update.pk,
         "now": update.at,
         "page": incident.page_id,

@@ -51,7 +51,7 @@ def _result(
 @_subscription
 def subscribe(request: HttpRequest, cached: CachedPage, page: StatusPage) -> HttpResponse:
     """Show the form; or send a request to confirm, and answer the same for known and unknown addresses."""
-    form = {"kind": "email", "address": "", "components": [], "errors": {}, "error": ""}
+    form: dict[str, Any] = {"kind": "email", "address": "", "components": [], "errors": {}, "error": ""}
     if request.method != "POST":
         return _render(request, cached, "status/subscribe.html", form=form)
     form |= {
@@ -62,8 +62,7 @@ def subscribe(request: HttpRequest, cached: CachedPage, page: StatusPage) -> Htt
     status = 200
     try:
         subscriptions.check_limits(page, address_of(getattr(request, "scope", {"headers": ()})))
-        chosen = [form["kind"], form["address"], form["components"]]
-        subscriptions.request_subscription(page, *chosen, now=timezone.now())  # type: ignore[arg-type]
+        subscriptions.request_subscription(page, form["kind"], form["address"], form["components"], timezone.now())
     except RateLimited as limited:
         form["error"], status = f"Too many requests. Try again in {limited.retry_after} seconds.", 429
     except InvalidFields as error:
