@@ -29,7 +29,6 @@ from dashboard.status_page.tree import ComponentTree
 from rest.fields import MAX_TAGS
 
 IMPACTS = [(impact.value, impact.label) for impact in Impact if impact != Impact.MAINTENANCE]
-INDENT = "\N{EM SPACE}"
 
 
 def _text_area(label: str, rows: int = 3, **options: Any) -> TextFormField:
@@ -46,9 +45,9 @@ def status_choices(kind: str) -> list[tuple[str, str]]:
 
 
 def component_choices(page: StatusPage) -> list[tuple[str, str]]:
-    """Return the components of a page to choose from, indented by depth."""
+    """Return the components of a page to choose from, in the order of the page."""
     nodes = ComponentTree.of(page.components.all()).walk()
-    return [(node.component.component_id, f"{INDENT * node.depth}{node.component.name}") for node in nodes]
+    return [(node.component.component_id, node.component.name) for node in nodes]
 
 
 class StatusPageForm(PageForm):
