@@ -62,38 +62,56 @@ class CachedPage:
         return found
 
 
-_cache: OrderedDict[PageKey, tuple[float, CachedPage | None]] = OrderedDict()
-_lock = threading.Lock()
-_generation = 0
-_hosts: tuple[float, frozenset[str]] | None = None
+@dataclass(slots=True)
+class PageCache:
+    """The pages of a process by their keys, and the host names of published pages; both with the time they expire at.
+
+    generation  changes when the cache is cleared, so that a page that was read before is not stored after
+    """
+
+    pages: OrderedDict[PageKey, tuple[float, CachedPage | None]] = field(default_factory=OrderedDict)
+    hosts: tuple[float, frozenset[str]] | None = None
+    generation: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def get(self, key: PageKey) -> tuple[float, CachedPage | None] | None:
+        """Return the entry of a page if it has not expired."""
+        entry = self.pages.get(key)
+        return entry if entry is not None and entry[0] > time.monotonic() else None
+
+    def store(self, key: PageKey, page: CachedPage | None) -> None:
+        self.pages[key] = (time.monotonic() + CACHE_SECONDS, page)
+        self.pages.move_to_end(key)
+        while len(self.pages) > MAX_PAGES:
+            self.pages.popitem(last=False)
+
+    def clear(self) -> None:
+        self.generation += 1
+        self.hosts = None
+        self.pages.clear()
+        self.lock = threading.Lock()  # a forked child may have inherited it locked
+
+
+_cache = PageCache()
 
 
 def find_page(key: PageKey) -> CachedPage | None:
     """Return a published page, at most CACHE_SECONDS old; None if there is none."""
-    now = time.monotonic()
-    entry = _cache.get(key)
-    if entry is not None and entry[0] > now:
+    if entry := _cache.get(key):
         return entry[1]
-    with _lock:
-        entry = _cache.get(key)
-        if entry is not None and entry[0] > now:
+    with _cache.lock:
+        if entry := _cache.get(key):
             return entry[1]
-        generation = _generation
+        generation = _cache.generation
         page = _find_published(key)
         found = CachedPage(build_snapshot(page, timezone.now())) if page is not None else None
-        if generation == _generation:
-            _cache[key] = (time.monotonic() + CACHE_SECONDS, found)
-            _cache.move_to_end(key)
-            while len(_cache) > MAX_PAGES:
-                _cache.popitem(last=False)
+        if generation == _cache.generation:
+            _cache.store(key, found)
         return found
 
 
 def clear_cache() -> None:
     """Forget all cached pages."""
-    global _generation, _hosts
-    _generation += 1
-    _hosts = None
     _cache.clear()
 
 
@@ -104,11 +122,12 @@ def clear_after_commit() -> None:
 
 def host_names() -> frozenset[str]:
     """Return the host names of published pages, at most CACHE_SECONDS old."""
-    global _hosts
-    if _hosts is None or _hosts[0] <= time.monotonic():
+    hosts = _cache.hosts
+    if hosts is None or hosts[0] <= time.monotonic():
         names = StatusPage.objects.filter(published=True).exclude(host_name=None).values_list("host_name", flat=True)
-        _hosts = (time.monotonic() + CACHE_SECONDS, frozenset(name for name in names if name))
-    return _hosts[1]
+        hosts = (time.monotonic() + CACHE_SECONDS, frozenset(name for name in names if name))
+        _cache.hosts = hosts
+    return hosts[1]
 
 
 def _find_published(key: PageKey) -> StatusPage | None:

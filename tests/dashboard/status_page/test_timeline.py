@@ -152,3 +152,12 @@ def test_uptime_without_known_time_is_none() -> None:
     assert Figures(total=SECOND).uptime is None
     assert Figures(total=SECOND).uptime_clear is None
     assert Figures().known_share is None
+
+
+def test_share_exactly_at_a_limit_has_the_state_of_the_limit() -> None:
+    limits = ShareLimits(25, 50)
+    states = [limits.state(affected, 4) for affected in range(5)]
+    degraded = ShareLimits(26, 50).state(1, 4)
+    outage = State.MAJOR_OUTAGE
+    assert states == [State.OPERATIONAL, State.PARTIAL_OUTAGE, outage, outage, outage]
+    assert degraded == State.DEGRADED
