@@ -281,6 +281,8 @@ SITE_URL = env.url("TELEMETRY_SITE_URL", ("https", "http")).rstrip("/")  # prefi
 SITE_HOST = urlsplit(SITE_URL).hostname or ""
 # Private networks that notification channels may connect to, such as 10.1.2.0/24.
 ALLOW_PRIVATE_WEBHOOKS = env.networks("TELEMETRY_ALLOW_PRIVATE_WEBHOOKS")
+# Private networks that collectors may connect to.
+ALLOW_PRIVATE_COLLECTORS = env.networks("TELEMETRY_ALLOW_PRIVATE_COLLECTORS")
 ALERT_ACTIONS = {
     "log_alert": "alerts.notifications.builtin_actions.log_alert",
     "send_notification": "alerts.notifications.builtin_actions.send_notification",

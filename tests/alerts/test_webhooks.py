@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from alerts.models import Channel
 from alerts.notifications import channel_lifecycle
-from alerts.notifications.channels import ssrf_guard, webhook
+from alerts.notifications.channels import webhook
 from alerts.notifications.channels.transport import ChannelMessage, SendFailed
 from rest.errors import InvalidFields
+from rest.outgoing import http_connection, ssrf_guard
 from telemetry_site.env import Environment
 from tests.alerts.factories import create_webhook
 from tests.alerts.receivers import WebhookReceiver, run_dripping_server, run_receiver
@@ -43,7 +44,7 @@ def get_check_error(url: str) -> str:
     "host",
     [
         "127.0.0.1", "127.1", "2130706433", "0x7f000001", "0x7f.1", "017700000001", "localhost", "0.0.0.0", "0",
-        "10.0.0.1", "172.16.5.4", "192.168.1.1", "169.254.169.254", "100.64.0.1", "100.127.255.254", "192.0.0.8",
+        "10.0.0.1", "172.16.5.4", "192.168.1.1", "169.254.1.1", "100.64.0.1", "100.127.255.254", "192.0.0.8",
         "192.88.99.1", "198.18.0.1", "192.0.2.7", "224.0.0.1", "239.1.1.1", "240.0.0.1", "255.255.255.255",
         "[::1]", "[::]", "[fe80::1]", "[fc00::1]", "[fd12::1]", "[fec0::1]", "[ff02::1]", "[::ffff:127.0.0.1]",
         "[::ffff:7f00:1]", "[::ffff:8.8.8.8]", "[::127.0.0.1]", "[64:ff9b::7f00:1]", "[64:ff9b:1::7f00:1]",
@@ -72,16 +73,22 @@ def test_invalid_webhook_url_is_rejected(url: str) -> None:
 @given(st.ip_addresses())
 def test_private_and_reserved_addresses_are_rejected(address: Any) -> None:
     try:
-        ssrf_guard.check_addresses("host", [address])
+        ssrf_guard.check_addresses("host", [address], ssrf_guard.WEBHOOKS)
     except ssrf_guard.AddressForbidden:
         return
     assert not address.is_private
     assert not any((address.is_loopback, address.is_link_local, address.is_multicast, address.is_reserved))
 
 
+@pytest.mark.parametrize("host", ["169.254.169.254", "[fd00:ec2::254]", "[::ffff:169.254.169.254]", "100.100.100.200"])
+def test_metadata_service_is_rejected_although_its_network_is_allowed(host: str, settings: Any) -> None:
+    settings.ALLOW_PRIVATE_WEBHOOKS = Environment({"X": "0.0.0.0/0, ::/0"}).networks("X")
+    assert "is the metadata service of a cloud, which is never allowed" in get_check_error(f"http://{host}/")
+
+
 @pytest.mark.parametrize("address", ["93.184.216.34", "8.8.8.8", "2606:2800:220:1:248:1893:25c8:1946"])
 def test_public_address_is_accepted(address: str) -> None:
-    ssrf_guard.check_addresses("host", [ipaddress.ip_address(address)])
+    ssrf_guard.check_addresses("host", [ipaddress.ip_address(address)], ssrf_guard.WEBHOOKS)
 
 
 def test_name_with_one_private_address_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,7 +244,7 @@ def test_certificate_must_be_trusted_and_match_the_host(
         with pytest.raises(SendFailed, match="certificate"):
             send(f"https://hook.example:{port}/")
         trusting_context = ssl.create_default_context(cafile=str(certificate))
-        monkeypatch.setattr(webhook, "_create_tls_context", lambda: trusting_context)
+        monkeypatch.setattr(http_connection, "tls_context", lambda verify: trusting_context)
         assert send(f"https://hook.example:{port}/").status == 204
         with pytest.raises(SendFailed, match="certificate"):
             send(f"https://other.example:{port}/")

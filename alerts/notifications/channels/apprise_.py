@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from alerts.models import Channel
-from alerts.notifications.channels import ssrf_guard
 from alerts.notifications.channels.apprise_network import guarded
-from alerts.notifications.channels.deadline import Deadline
 from alerts.notifications.channels.transport import MAX_RESPONSE_LENGTH, ChannelMessage, SendFailed, SendReceipt
+from rest.outgoing import ssrf_guard
+from rest.outgoing.deadline import Deadline
 
 if TYPE_CHECKING:  # imported on first use otherwise: saves 45 MB in processes without such a channel
     from apprise.logger import NotifyLogEntry
@@ -114,7 +114,7 @@ def create_plugin(url: str) -> "NotifyBase":
     created.request_rate_per_sec = 0  # no pauses between recipients, which would outlast the time limit
     if scheme in SELF_HOSTED_SCHEMES and options.get("mode") != "cloud":
         port = options.get("port") or (80 if scheme in PLAIN_HTTP_SCHEMES else 443)
-        ssrf_guard.resolve_allowed_addresses(options["host"], port)
+        ssrf_guard.resolve_allowed_addresses(options["host"], port, ssrf_guard.WEBHOOKS)
     return created
 
 

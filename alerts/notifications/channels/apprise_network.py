@@ -11,8 +11,8 @@ from contextvars import ContextVar
 from functools import cache
 from typing import Any
 
-from alerts.notifications.channels import ssrf_guard
-from alerts.notifications.channels.deadline import Deadline
+from rest.outgoing import ssrf_guard
+from rest.outgoing.deadline import Deadline
 
 CONNECT_TIMEOUT = 3.0  # seconds
 
@@ -33,7 +33,7 @@ class Guard:
         if self.deadline.expired:
             raise DeadlineExpired
         try:
-            addresses = ssrf_guard.resolve_allowed_addresses(host.strip("[]"), port)
+            addresses = ssrf_guard.resolve_allowed_addresses(host.strip("[]"), port, ssrf_guard.WEBHOOKS)
         except ssrf_guard.AddressForbidden as forbidden:
             self.forbidden = forbidden
             raise

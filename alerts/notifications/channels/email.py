@@ -14,8 +14,8 @@ from django.core.mail.backends.smtp import EmailBackend
 from django.core.validators import validate_email
 
 from alerts.models import Channel
-from alerts.notifications.channels.deadline import Deadline
 from alerts.notifications.channels.transport import MAX_RESPONSE_LENGTH, ChannelMessage, SendFailed, SendReceipt
+from rest.outgoing.deadline import Deadline
 
 MAX_ADDRESSES = 100
 SEND_TIMEOUT = 20.0  # seconds for all recipients; EMAIL_TIMEOUT limits each SMTP step

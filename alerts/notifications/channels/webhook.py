@@ -5,21 +5,17 @@ import hashlib
 import hmac
 import http.client
 import json
-import socket
-import ssl
 import time
-from functools import cache
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult
 
 from alerts.models import Channel
-from alerts.notifications.channels import ssrf_guard
-from alerts.notifications.channels.deadline import Deadline
 from alerts.notifications.channels.transport import MAX_RESPONSE_LENGTH, ChannelMessage, SendFailed, SendReceipt
+from rest.outgoing import ssrf_guard
+from rest.outgoing.deadline import Deadline
+from rest.outgoing.http_connection import PinnedConnection, parse_url, port_of
 
-CONNECT_TIMEOUT = 3.0  # seconds
-SEND_TIMEOUT = 10.0
+SEND_TIMEOUT = 10.0  # seconds
 MAX_RESPONSE_BYTES = 64 * 1024  # read of the response
-MAX_URL_LENGTH = 2000
 RETRY_STATUSES = (408, 425, 429)  # 4xx statuses that may succeed later
 USER_AGENT = "Telemetry-Webhook/1"
 
@@ -30,7 +26,7 @@ class WebhookChannel:
     def check(self, channel: Channel) -> list[tuple[str, str]]:
         try:
             parts = parse_url(channel.url)
-            ssrf_guard.resolve_allowed_addresses(parts.hostname or "", _port(parts))
+            ssrf_guard.resolve_allowed_addresses(parts.hostname or "", port_of(parts), ssrf_guard.WEBHOOKS)
         except (ValueError, ssrf_guard.AddressForbidden) as refused:
             return [("url", str(refused))]
         except ssrf_guard.NameNotResolved:
@@ -60,7 +56,7 @@ def post(parts: SplitResult, body: bytes, headers: dict[str, str]) -> SendReceip
     """
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     with Deadline(SEND_TIMEOUT) as deadline:
-        addresses = ssrf_guard.resolve_allowed_addresses(parts.hostname or "", _port(parts))
+        addresses = ssrf_guard.resolve_allowed_addresses(parts.hostname or "", port_of(parts), ssrf_guard.WEBHOOKS)
         connection = PinnedConnection(parts, addresses, deadline)
         try:
             connection.request("POST", path, body, {"User-Agent": USER_AGENT, **headers})
@@ -105,27 +101,6 @@ def sign(secret: str, body: bytes, at: int) -> str:
     return f"t={at},v1={digest}"
 
 
-def parse_url(url: str) -> SplitResult:
-    """Parse and validate the URL of a webhook. Raises ValueError."""
-    accepted = "must be a URL such as https://example.com/path"
-    if len(url) > MAX_URL_LENGTH or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
-        raise ValueError(f"{accepted}, at most {MAX_URL_LENGTH} ASCII characters without spaces")
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
-        raise ValueError(accepted) from None
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
-        raise ValueError(accepted)
-    if parts.username is not None or parts.password is not None:
-        raise ValueError(f"{accepted}, without user and password: set a secret to sign the requests")
-    return parts
-
-
-def _port(parts: SplitResult) -> int:
-    return parts.port or (443 if parts.scheme == "https" else 80)
-
-
 def _parse_retry_after(retry_after: str | None) -> float | None:
     """Return the seconds of a Retry-After header, which holds seconds or a date."""
     if retry_after is None:
@@ -136,28 +111,3 @@ def _parse_retry_after(retry_after: str | None) -> float | None:
         return max(0.0, email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time())
     except ValueError:
         return None
-
-
-class PinnedConnection(http.client.HTTPConnection):
-    """Connection to one of the checked addresses, with the host name in Host, SNI and certificate check."""
-
-    def __init__(self, parts: SplitResult, addresses: list[ssrf_guard.Address], deadline: Deadline) -> None:
-        self.secure = parts.scheme == "https"
-        self.default_port = 443 if self.secure else 80
-        super().__init__(parts.hostname or "", _port(parts), timeout=CONNECT_TIMEOUT)
-        self.addresses = addresses
-        self.deadline = deadline
-
-    def connect(self) -> None:
-        raw = ssrf_guard.connect_to_first(self.addresses, self.port, CONNECT_TIMEOUT)
-        self.sock = raw
-        self.deadline.watch(raw)
-        raw.settimeout(SEND_TIMEOUT)
-        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self.secure:
-            self.sock = _create_tls_context().wrap_socket(raw, server_hostname=self.host)
-
-
-@cache
-def _create_tls_context() -> ssl.SSLContext:
-    return ssl.create_default_context()  # cached: loading the certificate store is slow

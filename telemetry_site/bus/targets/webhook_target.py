@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from alerts.notifications.channels import ssrf_guard
 from alerts.notifications.channels.transport import SendFailed
 from alerts.notifications.channels.webhook import parse_url, post, sign
+from rest.outgoing import ssrf_guard
 from telemetry_site.bus.cloud_event import CloudEvent
 from telemetry_site.bus.targets.target import Delivery, Stream
 from telemetry_site.bus.webhook_settings import EventWebhook
