@@ -1,4 +1,4 @@
-"""API keys, and the rejected inbox."""
+"""API keys, the rejected inbox, and the models of collectors."""
 
 import hashlib
 import secrets
@@ -8,21 +8,16 @@ from django.db import models
 from django.utils import timezone
 
 from ingest.agents.models import AgentConfiguration
+from ingest.collection.models import Annotation, Collection, Collector, CollectorState
 from ingest.identity.models import TokenFamily, UsedServiceToken
 from ingest.wire.batch import RejectionReason
 from metrics.models import NAME_LENGTH, Announced, Audited, Device, DeviceGroup
 from rest.caller import Caller, Scope
 
 __all__ = [
-    "AgentConfiguration",
-    "ApiKey",
-    "Rejected",
-    "RejectedPacket",
-    "TokenFamily",
-    "UsedServiceToken",
-    "digest_of",
-    "new_key",
-]
+    "AgentConfiguration", "Annotation", "ApiKey", "Collection", "Collector", "CollectorState", "Rejected", "RejectedPacket",
+    "TokenFamily", "UsedServiceToken", "digest_of", "new_key",
+]  # fmt: skip
 
 PREFIX_LENGTH = 8
 MAX_SENDER_LENGTH = 250  # so that the names of a row of the rejected inbox fit an index

@@ -4,6 +4,7 @@ from celery import shared_task
 from django.conf import settings
 
 from ingest.batch_ids import is_batch_stored
+from ingest.collection.retention import apply_retention as trim_journal
 from ingest.collectors.clock import SystemClock
 from ingest.collectors.measure_once import measure_once
 from ingest.identity import service_tokens, tokens
@@ -31,6 +32,13 @@ def collect_host(snapshot_id: str, asked_by: str) -> int:
     batch = decode_batch(measure_once(SystemClock()), device_id, MAX_BODY_SIZE)
     batch.batch_id = snapshot_id
     return accept(batch, Caller.internal(f"collect (requested by {asked_by})")).accepted
+
+
+@shared_task
+def trim_collections() -> int:
+    """Delete old journal rows of collectors; return the number of deleted rows."""
+    with read_connection() as connection:
+        return trim_journal(connection)
 
 
 @shared_task

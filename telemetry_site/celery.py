@@ -45,7 +45,24 @@ class BusStep(bootsteps.StartStopStep):
         stop_loops(self.loops)
 
 
+class CollectorsStep(bootsteps.StartStopStep):
+    """Run the orchestrator of collectors in every worker."""
+
+    def start(self, parent: Any) -> None:
+        from django.conf import settings
+
+        from ingest.collection.loop import start_loops
+
+        self.loops = start_loops() if settings.COLLECTORS_IN_WORKER else []
+
+    def stop(self, parent: Any) -> None:
+        from ingest.collection.loop import stop_loops
+
+        stop_loops(self.loops)
+
+
 app.steps["worker"].add(AlertsStep)
+app.steps["worker"].add(CollectorsStep)
 app.steps["worker"].add(BusStep)
 
 

@@ -4,6 +4,7 @@ The error of an invalid value names the variable and the accepted values. This m
 `manage.py up` reads the settings without it.
 """
 
+import base64
 import ipaddress
 import os
 import re
@@ -18,6 +19,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 MIN_KEY_LENGTH = 22  # characters: 128 bits in base64
+FERNET_KEY_BYTES = 32
 
 
 class InvalidSetting(Exception):
@@ -31,6 +33,19 @@ def without_password(url: str) -> str:
     """Return `url` with its password masked."""
     url = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url)
     return re.sub(r"(?<=password=)[^&\s]*", "***", url)
+
+
+def parse_fernet_keys(text: str) -> list[str]:
+    """Read comma-separated Fernet keys. Raises ValueError."""
+    keys = [key.strip() for key in text.split(",") if key.strip()]
+    for key in keys:
+        try:
+            is_valid = len(base64.b64decode(key, b"-_", validate=True)) == FERNET_KEY_BYTES
+        except ValueError:
+            is_valid = False
+        if not is_valid:
+            raise ValueError("keys of 32 bytes in URL-safe base64 are accepted, as Fernet.generate_key() returns them")
+    return keys
 
 
 @dataclass(frozen=True)

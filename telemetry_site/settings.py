@@ -12,7 +12,7 @@ from telemetry_site.bus.inbound.subjects import parse_subjects
 from telemetry_site.bus.webhook_settings import parse_webhooks
 from telemetry_site.consul_address import AgentAddress, parse_token
 from telemetry_site.embedded.paths import DataFolder
-from telemetry_site.env import BASE_DIR, Environment, InvalidSetting, without_password
+from telemetry_site.env import BASE_DIR, Environment, InvalidSetting, parse_fernet_keys, without_password
 
 env = Environment()
 VERSION: str = tomllib.loads((BASE_DIR / "pyproject.toml").read_text())["project"]["version"]
@@ -219,6 +219,7 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 60.0,
         "options": {"expires": 60},
     },
+    "delete old collections": {"task": "ingest.tasks.trim_collections", "schedule": 60.0, "options": {"expires": 60}},
     "record silent devices": {
         "task": "metrics.tasks.record_device_states",
         "schedule": 10.0,
@@ -281,8 +282,6 @@ SITE_URL = env.url("TELEMETRY_SITE_URL", ("https", "http")).rstrip("/")  # prefi
 SITE_HOST = urlsplit(SITE_URL).hostname or ""
 # Private networks that notification channels may connect to, such as 10.1.2.0/24.
 ALLOW_PRIVATE_WEBHOOKS = env.networks("TELEMETRY_ALLOW_PRIVATE_WEBHOOKS")
-# Private networks that collectors may connect to.
-ALLOW_PRIVATE_COLLECTORS = env.networks("TELEMETRY_ALLOW_PRIVATE_COLLECTORS")
 ALERT_ACTIONS = {
     "log_alert": "alerts.notifications.builtin_actions.log_alert",
     "send_notification": "alerts.notifications.builtin_actions.send_notification",
@@ -294,6 +293,14 @@ EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = unquote(_mail.username or ""), unquote(_m
 EMAIL_USE_TLS, EMAIL_USE_SSL = _mail.scheme == "smtp+tls", _mail.scheme == "smtps"
 EMAIL_TIMEOUT = 5  # seconds per SMTP step
 DEFAULT_FROM_EMAIL = env.text("TELEMETRY_EMAIL_FROM", "telemetry@localhost")
+
+# --- collectors -------------------------------------------------------------------------------------
+# Private networks that collectors may connect to, such as 10.1.2.0/24.
+ALLOW_PRIVATE_COLLECTORS = env.networks("TELEMETRY_ALLOW_PRIVATE_COLLECTORS")
+# Keys that encrypt the secrets of collectors: the first encrypts, all decrypt. Empty: a key of the data folder.
+SECRETS_KEYS = env.parsed("TELEMETRY_SECRETS_KEYS", parse_fernet_keys, "")
+# Off: the worker leaves collectors to other workers.
+COLLECTORS_IN_WORKER = env.switch("TELEMETRY_COLLECTORS_IN_WORKER", True)
 
 # --- REST -------------------------------------------------------------------------------------------
 IDEMPOTENT_ANSWER_MODEL = "metrics.IdempotentAnswer"  # answers to requests with an Idempotency-Key
@@ -364,6 +371,7 @@ LOGGING = {
                 SECRET_KEY,
                 ADMIN_PASSWORD,
                 PROVISIONED_API_KEY,
+                *SECRETS_KEYS,
                 DATABASES["default"].get("PASSWORD", ""),
                 EMAIL_HOST_PASSWORD,
                 *(unquote(urlsplit(server).password or "") for server in NATS_URL.split(",")),

@@ -15,8 +15,10 @@ class Deadline:
     """
 
     def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
         self.expired = False
-        self._ends_at = time.monotonic() + seconds
+        self._began_at = time.monotonic()
+        self._ends_at = self._began_at + seconds
         self._lock = threading.Lock()
         self._sockets: list[socket.socket] = []
         self._timer: threading.Timer | None = None
@@ -25,6 +27,11 @@ class Deadline:
     def remaining(self) -> float:
         """Seconds left, at least 0."""
         return max(0.0, self._ends_at - time.monotonic())
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the deadline was set."""
+        return time.monotonic() - self._began_at
 
     def __enter__(self) -> "Deadline":
         self._timer = threading.Timer(self.remaining, self._expire)

@@ -77,13 +77,18 @@ class NameNotResolved(Exception):
     """The name cannot be resolved now."""
 
 
-def resolve_allowed_addresses(host: str, port: int, policy: NetworkPolicy) -> list[Address]:
-    """Resolve a host name. Raises AddressForbidden if one of its addresses is not allowed, or NameNotResolved."""
+def resolve_allowed_addresses(
+    host: str, port: int, policy: NetworkPolicy, timeout: float = RESOLVE_TIMEOUT
+) -> list[Address]:
+    """Resolve a host name within `timeout` seconds.
+
+    Raises AddressForbidden if one of its addresses is not allowed, or NameNotResolved.
+    """
     lookup = policy.resolver.submit(socket.getaddrinfo, host, port, 0, socket.SOCK_STREAM)
     try:
-        answers = lookup.result(RESOLVE_TIMEOUT)
+        answers = lookup.result(timeout)
     except FutureTimeoutError:
-        raise NameNotResolved(f"{host} was not resolved within {RESOLVE_TIMEOUT:g} s") from None
+        raise NameNotResolved(f"{host} was not resolved within {timeout:.1f} s") from None
     except (OSError, UnicodeError) as error:
         raise NameNotResolved(f"{host} cannot be resolved: {error}") from None
     addresses = [ipaddress.ip_address(str(answer[4][0])) for answer in answers]
