@@ -1,4 +1,4 @@
-"""`POST /telemetry/collect`: a worker takes a snapshot of its machine, stored in the journal under its id."""
+"""`POST /telemetry/collect`: workers collect now, and `GET` with the ID of a snapshot returns what was stored."""
 
 import secrets
 from typing import Any
@@ -12,6 +12,10 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from ingest.batch_ids import read_stored_batch
+from ingest.collection.api.serializers import CollectionSerializer
+from ingest.collection.lifecycle import request_collection
+from ingest.collection.models import Collection, Collector
+from ingest.collection.retention import MAX_COLLECTIONS
 from ingest.tasks import collect_host
 from metrics.models import Device
 from metrics.storage.errors import StorageUnavailable
@@ -24,44 +28,61 @@ from rest.responses import ResponseSerializer
 COLLECT_TIMEOUT = 60  # seconds within which a worker has to start
 
 
-class HostCollectorOff(APIException):
+class NothingToCollect(APIException):
     status_code = status.HTTP_409_CONFLICT
-    default_detail = "the host collector is switched off (TELEMETRY_HOST_COLLECTOR=off)"
+    default_detail = "the host collector is switched off (TELEMETRY_HOST_COLLECTOR=off) and no collector is enabled"
 
 
 class WorkersUnavailable(StorageUnavailable):
     """No Celery broker can be reached: 503."""
 
 
+class RequestedCollectorSerializer(ResponseSerializer):
+    collector_id = serializers.CharField()
+    name = serializers.CharField()
+    snapshot_id = serializers.CharField()
+
+
 class CollectingSerializer(ResponseSerializer):
     success = serializers.BooleanField()
-    snapshot_id = serializers.CharField(help_text="The `batch_id` of the snapshot in the journal.")
+    snapshot_id = serializers.CharField(
+        help_text="Snapshot of the site's own machine; of the first collector if the host collector is off."
+    )
+    collectors = RequestedCollectorSerializer(many=True, help_text="The enabled collectors, which collect too.")
     message = serializers.CharField()
 
 
-class CollectionSerializer(ResponseSerializer):
+class SnapshotSerializer(ResponseSerializer):
     snapshot_id = serializers.CharField()
-    device_id = serializers.CharField(help_text="Device of the site's own machine.")
-    collected_at = serializers.DateTimeField(help_text="Time the points were stored.")
+    collector_id = serializers.CharField(help_text="Collector; empty for snapshots of the site's own machine.")
+    device_id = serializers.CharField(help_text="Device that the points are stored for.")
+    collected_at = serializers.DateTimeField(help_text="Time of the collection.")
     points = serializers.IntegerField(help_text="Points that were stored.")
     rejected = serializers.IntegerField(help_text="Points that were rejected.")
+    late_ms = serializers.FloatField(required=False, help_text="Milliseconds from the due time to the start.")
+    duration_ms = serializers.FloatField(required=False, help_text="Milliseconds to collect.")
+    checksum = serializers.CharField(required=False, help_text="SHA-256 of the collected points.")
+    error = serializers.CharField(required=False, help_text="Why the collection failed; empty if it did not.")
+    requested_by = serializers.CharField(required=False, help_text="Who requested it; empty for the interval.")
 
 
 class CollectionView(APIView):
     def requested_devices(self, request: Request) -> list[str | None]:
-        return [settings.EMBEDDED.host_device_id()]
+        return [None]
 
     @operation(
         "get_collection",
-        "Get a snapshot of the site's own machine",
-        tag=Tag.STATISTICS,
-        description="Returns what was stored of the snapshot with this `snapshot_id`. Its points are those of the"
-        " device around `collected_at`. 404 before the worker has stored it; ids are kept for"
-        f" {BATCH_ID_RETENTION_DAYS} days.",
-        response=CollectionSerializer,
+        "Get a collection",
+        tag=Tag.COLLECTORS,
+        description="Returns what was stored of the collection with this `snapshot_id`, of any collector or of the"
+        " site's own machine, for which the fields about the collector are left out. 404 before a worker has stored it."
+        f" The newest {MAX_COLLECTIONS:,} collections of each collector are kept, and snapshots of the site's own"
+        f" machine for {BATCH_ID_RETENTION_DAYS} days.",
+        response=SnapshotSerializer,
         errors=(404,),
         response_example={
-            "snapshot_id": "snap_0123456789abcdef0123",
+            "snapshot_id": "snap_0123456789abcdef01",
+            "collector_id": "",
             "device_id": "host",
             "collected_at": "2025-12-18T10:00:00Z",
             "points": 24,
@@ -69,14 +90,28 @@ class CollectionView(APIView):
         },
     )
     def get(self, request: Request, snapshot_id: str) -> Response:
-        device_id = settings.EMBEDDED.host_device_id()
-        is_visible = Device.objects.visible_to(caller(request)).filter(device_id=device_id).exists()
-        stored = read_stored_batch(device_id, snapshot_id) if is_visible and "\0" not in snapshot_id else None
-        if stored is None:
-            raise NotFound(f"no snapshot {snapshot_id} is stored; ids are kept for {BATCH_ID_RETENTION_DAYS} days")
-        counts = {"points": stored.answer["ingested_count"], "rejected": stored.answer["failed_count"]}
-        names = {"snapshot_id": snapshot_id, "device_id": device_id, "collected_at": stored.at}
-        return Response(names | counts)
+        body = None if "\0" in snapshot_id else _find_collection(request, snapshot_id)
+        if body is None:
+            raise NotFound(f"no snapshot {snapshot_id} is stored; only the newest are kept")
+        return Response(body)
+
+
+def _find_collection(request: Request, snapshot_id: str) -> dict[str, Any] | None:
+    visible = Collection.objects.visible_to(caller(request)).select_related("collector")
+    row = visible.filter(snapshot_id=snapshot_id).first()
+    return _find_host_snapshot(request, snapshot_id) if row is None else dict(CollectionSerializer(row).data)
+
+
+def _find_host_snapshot(request: Request, snapshot_id: str) -> dict[str, Any] | None:
+    device_id = settings.EMBEDDED.host_device_id()
+    if not Device.objects.visible_to(caller(request)).filter(device_id=device_id).exists():
+        return None
+    stored = read_stored_batch(device_id, snapshot_id)
+    if stored is None:
+        return None
+    counts = {"points": stored.answer["ingested_count"], "rejected": stored.answer["failed_count"]}
+    names = {"snapshot_id": snapshot_id, "collector_id": "", "device_id": device_id, "collected_at": stored.at}
+    return names | counts
 
 
 class CollectView(APIView):
@@ -84,28 +119,50 @@ class CollectView(APIView):
 
     @operation(
         "collect_now",
-        "Take a snapshot of the site's own machine",
-        tag=Tag.INGESTION,
-        description="A worker immediately collects the metrics that the host collector collects every few seconds. The"
-        " points are in the journal under `snapshot_id`, and `GET` with this id returns what was stored. Every request"
-        " takes a new snapshot.",
+        "Collect now",
+        tag=Tag.COLLECTORS,
+        description="A worker takes a snapshot of the site's own machine, and workers run each enabled collector whose"
+        " device the caller sees. `GET` with a `snapshot_id` returns what was stored.",
         response=CollectingSerializer,
         status=202,
         errors=(409,),
         response_example={
             "success": True,
             "snapshot_id": "snap_0123456789abcdef0123",
-            "message": "a worker takes the snapshot",
+            "collectors": [
+                {
+                    "collector_id": "col_0123456789abcdef",
+                    "name": "shop front page",
+                    "snapshot_id": "snap_0123456789abcdef01",
+                }
+            ],
+            "message": "workers collect",
         },
     )
     def post(self, request: Request) -> Response:
-        if not settings.HOST_COLLECTOR:
-            raise HostCollectorOff
-        snapshot_id = f"snap_{secrets.token_hex(10)}"
-        arguments: tuple[Any, ...] = (snapshot_id, caller(request).name)
-        try:
-            collect_host.apply_async(arguments, expires=COLLECT_TIMEOUT, retry=False)
-        except OperationalError as error:
-            raise WorkersUnavailable("no worker can be reached; try again") from error
-        body = {"success": True, "snapshot_id": snapshot_id, "message": "a worker takes the snapshot"}
+        by = caller(request).name
+        enabled = Collector.objects.visible_to(caller(request)).filter(enabled=True)
+        if not settings.HOST_COLLECTOR and not enabled.exists():
+            raise NothingToCollect
+        snapshot_id = _collect_host(by) if settings.HOST_COLLECTOR else ""
+        requested = [
+            {"collector_id": row.collector_id, "name": row.name, "snapshot_id": request_collection(row, by)}
+            for row in enabled
+        ]
+        body = {
+            "success": True,
+            "snapshot_id": snapshot_id or requested[0]["snapshot_id"],
+            "collectors": requested,
+            "message": "workers collect",
+        }
         return Response(body, status.HTTP_202_ACCEPTED)
+
+
+def _collect_host(by: str) -> str:
+    """Ask a worker for a snapshot of its machine; return its ID. Raises WorkersUnavailable."""
+    snapshot_id = f"snap_{secrets.token_hex(10)}"
+    try:
+        collect_host.apply_async((snapshot_id, by), expires=COLLECT_TIMEOUT, retry=False)
+    except OperationalError as error:
+        raise WorkersUnavailable("no worker can be reached; try again") from error
+    return snapshot_id

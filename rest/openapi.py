@@ -33,6 +33,7 @@ class Tag(Enum):
     DEFINITIONS = "Metric definitions", "Type, unit, bounds and retention of metrics."
     QUERIES = "Queries", "Read points: latest values, ranges and aggregations."
     DEVICES = "Devices", "Devices and device groups."
+    COLLECTORS = "Collectors", "Collectors that the site runs, and the journal of their collections."
     ALERTS = "Alerts", "Alert rules, alerts, notifications and silences."
     STATUS_PAGES = "Status pages", "Public status pages, their components, incidents and planned maintenance."
     STREAMING = "Streaming", "Live streams of points."
@@ -93,6 +94,7 @@ _PATH: dict[str, tuple[str, dict[str, Any], Any]] = {  # path parameter: (descri
     "alert_id": ("Alert ID.", {}, "alt_0123456789abcdef"),
     "silence_id": ("Silence ID.", {}, "sil_0123456789abcdef"),
     "channel_id": ("Channel ID.", {}, "chn_0123456789abcdef"),
+    "collector_id": ("Collector ID.", {}, "col_0123456789abcdef"),
     "route_id": ("Route ID.", {}, "rte_0123456789abcdef"),
     "page_id": ("Status page ID.", {}, "page_0123456789abcdef"),
     "component_id": ("ID of a component of a status page.", {}, "cmp_0123456789abcdef"),

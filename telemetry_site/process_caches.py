@@ -14,6 +14,8 @@ from dashboard.api import status
 from dashboard.status_page import answers
 from dashboard.streams import channels, figures, open_sessions
 from ingest import authentication
+from ingest.collection import lifecycle
+from ingest.collection.kinds import docker, host
 from ingest.identity import issuer_tokens, keys, last_used
 from ingest.rejected import inbox
 from metrics import tasks
@@ -53,6 +55,9 @@ CACHES = (
     ProcessCache("ingest.identity.keys._members", keys.clear_members),
     ProcessCache("ingest.identity.issuer_tokens.key_set_at", issuer_tokens.key_set_at.cache_clear),
     ProcessCache("ingest.identity.last_used._used", last_used.clear),
+    ProcessCache("ingest.collection.kinds.docker._cpu_samples", docker.reset_samples),
+    ProcessCache("ingest.collection.kinds.host._sensors", host.reset_sensors),
+    ProcessCache("ingest.collection.lifecycle._tries", lifecycle.reset_running_tries),
     ProcessCache("ingest.rejected.inbox._inbox", inbox.reset_inbox),
     ProcessCache("alerts.notifications.channel_lifecycle._tests", channel_lifecycle.reset_running_tests),
     ProcessCache("dashboard.api.status._public", status.clear_cache),

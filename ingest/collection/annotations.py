@@ -3,9 +3,13 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from ingest.collection.models import Annotation
+from ingest.collection.batch import build_batch
+from ingest.collection.models import Annotation, Collector
+from ingest.collectors.formats.deployment_state import deployment_readings
 from ingest.collectors.reading import Deployment
+from ingest.pipeline import accept
 from metrics.storage.connection import read_connection
+from rest.caller import Caller
 from rest.names import NAME_LENGTH
 
 MAX_ANNOTATIONS = 10_000  # of a device; the oldest are deleted
@@ -39,6 +43,13 @@ def store_deployments(device_id: str, collector: int, deployments: Iterable[Depl
         if stored:
             connection.execute(_TRIM, {"device_id": device_id, "limit": MAX_ANNOTATIONS})
     return stored
+
+
+def store_webhook(collector: Collector, deployments: Sequence[Deployment], now: datetime) -> int:
+    """Store reported states as points and annotations; return how many states are new. Raises RequestRejected."""
+    readings = list(deployment_readings(deployments))
+    accept(build_batch(readings, collector.device_id, now), Caller.internal(f"collector {collector.name}"))
+    return store_deployments(collector.device_id, collector.pk, deployments, now)
 
 
 def annotations_between(device_id: str, start: datetime, end: datetime, limit: int) -> Sequence[Annotation]:

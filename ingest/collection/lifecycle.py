@@ -128,9 +128,11 @@ def _flatten(errors: Any, path: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(errors, Mapping):
         for name, inner in errors.items():
             yield from _flatten(inner, path if name == "non_field_errors" else f"{path}.{name}".lstrip("."))
+    elif isinstance(errors, str):
+        yield path, errors
     else:
         for error in errors:
-            yield path, str(error)
+            yield from _flatten(error, path)
 
 
 def _find_secret_errors(secrets: Mapping[str, str], accepted: Mapping[str, str]) -> FieldErrors:
@@ -175,9 +177,9 @@ def request_collection(collector: Collector, by: str) -> str:
 
 def try_collector(collector: Collector) -> Trial:
     """Collect once in this process and store nothing. Raises TriesBusy."""
-    now = timezone.now()
+    now, stored_id = timezone.now(), collector.collector_id if collector.pk else ""
     claim = Claim(
-        0, "", now, now, "", "trial", collector.collector_id, collector.name, collector.kind, collector.device_id,
+        0, "", now, now, "", "trial", stored_id, collector.name, collector.kind, collector.device_id,
         collector.configuration, collector.encrypted_secrets, collector.metric_prefix, collector.interval,
         collector.jitter, min(collector.deadline, MAX_TRY_DEADLINE),
     )  # fmt: skip

@@ -3,20 +3,17 @@
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from ingest.collection import encryption
 from ingest.collection.annotations import store_deployments
+from ingest.collection.batch import build_batch
 from ingest.collection.claims import Claim, CollectionResult
 from ingest.collection.kinds import KINDS
 from ingest.collection.kinds.kind import CollectionJob, Kind
 from ingest.collectors.reading import CollectFailed, Deployment, Reading
 from ingest.pipeline import accept
-from ingest.wire.batch import Batch, Rejection, RequestRejected
-from ingest.wire.decoded_points import DecodedPoint, batch_from_points
-from ingest.wire.validate import InvalidPoint, check_name, check_value
+from ingest.wire.batch import Rejection, RequestRejected
 from metrics.storage.errors import StorageError
-from metrics.storage.units import to_microseconds
 from rest.caller import Caller
 from rest.errors import TelemetryError
 from rest.outgoing.deadline import Deadline
@@ -55,7 +52,7 @@ def collect(claim: Claim) -> Collected:
         except (CollectFailed, encryption.SecretsUnreadable) as failed:
             collected.error = str(failed)
         except Exception as error:
-            log.exception("the collector %s failed", claim.name)
+            log.exception("the collector %s failed", claim.name or claim.kind)
             collected.error = f"internal error: {type(error).__name__}; the log of the worker has the traceback"
         collected.duration_ms = round(deadline.elapsed * 1000, 3)
     collected.error = _redact(" ".join(collected.error.split()), secrets.values()) if collected.error else ""
@@ -116,30 +113,6 @@ def self_metrics(claim: Claim, collected: Collected, failing_besides: int) -> It
     yield Reading(prefix + "up", 0.0 if failed else 1.0)
     yield Reading(prefix + "duration_ms", collected.duration_ms, "ms")
     yield Reading("collectors.failing", float(failing_besides + failed))
-
-
-def build_batch(readings: Sequence[Reading], device_id: str, started_at: datetime) -> Batch:
-    """Return readings as a batch. Those with an invalid name or value are rejected in it."""
-    points: list[DecodedPoint] = []
-    rejected: list[Rejection] = []
-    start = to_microseconds(started_at)
-    for index, reading in enumerate(readings):
-        device = reading.device_id or device_id
-        try:
-            point = DecodedPoint(
-                check_name(device, "device_id"),
-                check_name(reading.metric, "metric_name"),
-                start if reading.time is None else reading.time,
-                check_value(float(reading.value) if type(reading.value) is int else reading.value),
-                index,
-                reading.tags,
-                unit=reading.unit,
-            )
-        except InvalidPoint as error:
-            rejected.append(Rejection(index, error.field, error.detail, device))
-        else:
-            points.append(point)
-    return batch_from_points(points, rejected)
 
 
 def _redact(text: str, secrets: Iterable[str]) -> str:

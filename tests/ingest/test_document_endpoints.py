@@ -354,7 +354,9 @@ def test_invalid_history_parameter_is_reported(reader: ApiClient, query: str, st
 @pytest.fixture
 def worker(site: None, settings: Any) -> Iterator[None]:
     settings.HOST_COLLECTOR = True
-    settings.ALERTS_IN_WORKER = False  # the worker runs in this process, and its loops would outlive the test
+    settings.COLLECTORS_IN_WORKER = settings.ALERTS_IN_WORKER = (
+        False  # the worker runs in this process, and its loops would outlive the test
+    )
     with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=30):
         yield
 
@@ -410,7 +412,9 @@ def test_collect_now_needs_operate_permission(
 @pytest.mark.slow
 def test_collect_now_without_redis_returns_503(admin: ApiClient, settings: Any, monkeypatch: pytest.MonkeyPatch):
     settings.HOST_COLLECTOR = True
-    settings.ALERTS_IN_WORKER = False  # the worker runs in this process, and its loops would outlive the test
+    settings.COLLECTORS_IN_WORKER = settings.ALERTS_IN_WORKER = (
+        False  # the worker runs in this process, and its loops would outlive the test
+    )
     for name in ("broker_url", "broker_write_url"):
         monkeypatch.setattr(app.conf, name, "redis://127.0.0.1:1/0")
     monkeypatch.setattr(app, "_pool", None)  # the pool has connections to the real broker

@@ -91,7 +91,8 @@ def _validate_host(host: str) -> None:
         raise serializers.ValidationError("a host name or an IP address is accepted, without scheme, port and path")
 
 
-def _validate_url(url: str) -> None:
+def validate_url(url: str) -> None:
+    """Raise ValidationError for a text that is no URL."""
     try:
         parse_url(url)
     except ValueError as error:
@@ -108,9 +109,7 @@ def port_field(default: int | None = None) -> serializers.IntegerField:
 
 
 def url_field(help_text: str) -> serializers.CharField:
-    return serializers.CharField(
-        max_length=MAX_URL_LENGTH, validators=[_validate_url], label="URL", help_text=help_text
-    )
+    return serializers.CharField(max_length=MAX_URL_LENGTH, validators=[validate_url], label="URL", help_text=help_text)
 
 
 def text_field(label: str, help_text: str) -> serializers.CharField:
