@@ -81,6 +81,8 @@ def request(
         raise _failure(job, "")
     if len(body) > MAX_BODY_BYTES:
         raise CollectFailed(f"the answer is longer than {MAX_BODY_BYTES:,} bytes")
+    if response.length:  # bytes of Content-Length that did not come
+        raise CollectFailed(f"the answer was cut off after {len(body):,} bytes")
     return Fetched(response.status, response.headers, body, job.elapsed_ms - began)
 
 
