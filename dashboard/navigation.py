@@ -21,6 +21,7 @@ MORE = (
     ("patterns", "Patterns", "explore"),
     ("channels", "Channels", "send"),
     ("status-pages", "Status pages", "screen"),
+    ("collectors", "Collectors", "down"),
     ("exports", "Exports", "down"),
     ("rejected", "Rejected", "inbox"),
 )

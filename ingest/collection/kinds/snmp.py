@@ -28,6 +28,7 @@ OIDS_PER_REQUEST = 20
 MAX_REPETITIONS = 25
 RETRIES = 1
 MIN_KEY_LENGTH = 8
+SILENT = "agents do not answer a wrong community"
 AUTH_PROTOCOLS = {
     "none": "usmNoAuthProtocol", "md5": "usmHMACMD5AuthProtocol", "sha": "usmHMACSHAAuthProtocol",
     "sha256": "usmHMAC192SHA256AuthProtocol", "sha512": "usmHMAC384SHA512AuthProtocol",
@@ -111,7 +112,8 @@ async def _read(job: CollectionJob, address: ssrf_guard.Address, readings: list[
         async with asyncio.timeout(job.deadline.remaining):
             await _read_all(job, address, readings)
     except TimeoutError:
-        raise CollectFailed(f"no complete answer within {job.deadline.seconds:g} s") from None
+        late = f"no complete answer within {job.deadline.seconds:g} s"
+        raise CollectFailed(late if readings else f"{late}; {SILENT}") from None
 
 
 async def _read_all(job: CollectionJob, address: ssrf_guard.Address, readings: list[Reading]) -> None:
@@ -194,6 +196,7 @@ def _raise_errors(answer: Any) -> None:
     """Raise CollectFailed for an answer with an error."""
     indication, status, index = answer[:3]
     if indication:
-        raise CollectFailed(f"SNMP: {indication}")
+        hint = f"; {SILENT}" if type(indication).__name__ == "RequestTimedOut" else ""
+        raise CollectFailed(f"SNMP: {indication}{hint}")
     if status:
         raise CollectFailed(f"SNMP: the agent answered {status.prettyPrint()} for value {index}")
