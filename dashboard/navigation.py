@@ -21,7 +21,7 @@ MORE = (
     ("patterns", "Patterns", "explore"),
     ("channels", "Channels", "send"),
     ("status-pages", "Status pages", "screen"),
-    ("collectors", "Collectors", "down"),
+    ("collectors", "Collectors", "clock"),
     ("exports", "Exports", "down"),
     ("rejected", "Rejected", "inbox"),
 )

@@ -6,6 +6,7 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
+from ingest.collection import admin as collection_admin  # noqa: F401 - registers its pages
 from ingest.identity import keys
 from ingest.models import PREFIX_LENGTH, AgentConfiguration, ApiKey, Rejected, digest_of, new_key
 from ingest.rejected.listing import replayable_ids, with_kept_counts

@@ -18,6 +18,8 @@ from dashboard.forms.fields import (
 from ingest.collection.kinds.kind import Kind
 from ingest.collection.models import Collector
 
+SECRET_LABELS = {"auth_key": "Authentication password", "priv_key": "Encryption password"}
+MORE = ("deadline", "jitter", "metric_prefix")  # of the details that are closed at first
 CONFIGURATION, SECRETS = "configuration.", "secrets."
 SECRET_PLACEHOLDER = {True: "unchanged", False: "none"}
 
@@ -99,6 +101,10 @@ class CollectorEditForm(PageForm):
         return [self[name] for name in self.fields if name.startswith(CONFIGURATION)]
 
     @property
+    def has_more_errors(self) -> bool:
+        return any(name in self.errors for name in MORE)
+
+    @property
     def secret_fields(self) -> list[forms.BoundField]:
         return [self[name] for name in self.fields if name.startswith(SECRETS)]
 
@@ -140,7 +146,9 @@ class CollectorEditForm(PageForm):
 
 def form_field(field: serializers.Field[Any, Any, Any, Any]) -> forms.Field:
     """Return the form field of a configuration field."""
-    label, help_text = str(field.label or field.field_name), str(field.help_text or "")
+    label, help_text = str(field.label or field.field_name), str(field.help_text or "").replace("`", "")
+    if help_text.rstrip(".").lower() == label.lower():
+        help_text = ""
     if isinstance(field, serializers.BooleanField):
         return forms.BooleanField(label=label, help_text=help_text)
     if isinstance(field, serializers.ChoiceField):
@@ -160,5 +168,5 @@ def secret_field(name: str, help_text: str, placeholder: str) -> forms.Field:
     attributes: Mapping[str, Any] = {
         "class": "input mono", "autocomplete": "new-password", "placeholder": placeholder,
     }  # fmt: skip
-    label = name.replace("_", " ").capitalize()
+    label = SECRET_LABELS.get(name, name.replace("_", " ").capitalize())
     return TextFormField(label, widget=forms.PasswordInput(dict(attributes)), help_text=help_text.replace("`", ""))

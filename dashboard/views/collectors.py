@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any
 
 from django.contrib import messages
-from django.db.models import QuerySet
+from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -55,7 +55,8 @@ def collector_list(request: HttpRequest) -> HttpResponse:
     collectors = visible_collectors(request)
     if search:
         collectors = collectors.filter(name__icontains=search) | collectors.filter(device_id__icontains=search)
-    page = paginate(request, collectors.order_by("name"))
+    failing = ExpressionWrapper(Q(enabled=True) & ~Q(state__error=""), BooleanField())
+    page = paginate(request, collectors.annotate(is_failing=failing).order_by("-is_failing", "name"))
     context = {"page": page, "rows": [describe(collector) for collector in page.rows], "search": search}
     return render(request, "dashboard/collectors.html", context)
 

@@ -17,7 +17,7 @@ from rest.outgoing.http_connection import PinnedConnection, parse_url, port_of
 MAX_BODY_BYTES = 8 * 2**20
 USER_AGENT = "Telemetry-Collector/1"
 AUTHENTICATION = {
-    "bearer_token": "Token sent as `Authorization: Bearer …`.",
+    "bearer_token": "Token of bearer authentication.",
     "password": "Password of HTTP basic authentication.",
 }
 

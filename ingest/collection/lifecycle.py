@@ -109,17 +109,24 @@ def check_collector(collector: Collector) -> None:
         raise InvalidFields(errors)
 
 
-def _find_configuration_errors(collector: Collector) -> FieldErrors:
-    kind = KINDS[collector.kind]
-    serializer = kind.configuration_class(data=collector.configuration)
+def complete_configuration(collector: Collector) -> FieldErrors:
+    """Set the defaults of the configuration; return its errors, with which it is left as it is."""
+    if collector.kind not in KINDS:
+        return []
+    serializer = KINDS[collector.kind].configuration_class(data=collector.configuration)
     try:
         if serializer.is_valid():
             collector.configuration = dict(serializer.validated_data)
-            errors = list(kind.check(collector.configuration, collector.secrets))
-        else:
-            errors = list(_flatten(serializer.errors))
+            return []
+        return list(_flatten(serializer.errors))
     except InvalidFields as unknown:
-        errors = list(unknown.fields)
+        return list(unknown.fields)
+
+
+def _find_configuration_errors(collector: Collector) -> FieldErrors:
+    errors = complete_configuration(collector)
+    if not errors:
+        errors = list(KINDS[collector.kind].check(collector.configuration, collector.secrets))
     return [(f"configuration.{field}" if field else "configuration", detail) for field, detail in errors]
 
 

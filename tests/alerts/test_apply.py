@@ -389,7 +389,7 @@ dashboards: []
         "rules[4].trigger_count: a whole number is accepted; line 28",
         f"rules[4].colour: is unknown; accepted are rule_id, {', '.join(lifecycle.FIELDS)}; line 29",
         "silences[0].starts_at: a time with UTC offset is accepted, such as 2026-11-21T08:00:00Z; line 31",
-        "dashboards: is unknown; accepted are version, channels, rules, routes, silences; line 32",
+        "dashboards: is unknown; accepted are version, channels, rules, routes, silences, collectors; line 32",
     ]
     assert read_state() == state_before
 
@@ -426,7 +426,7 @@ silences:
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("", "file: version: 1 and any of channels, rules, routes, silences are accepted; line 1"),
+        ("", "file: version: 1 and any of channels, rules, routes, silences, collectors are accepted; line 1"),
         ("rules: []", "version: 1 is accepted; line 1"),
         ("version: true", "version: 1 is accepted; line 1"),
         ("version: 1\nrules:", "rules: a list is accepted; [] if there are none; line 2"),

@@ -1,4 +1,4 @@
-"""`manage.py apply FILE`: change rules, channels, routes and silences to match a file."""
+"""`manage.py apply FILE`: change rules, channels, routes, silences and collectors to match a file."""
 
 import os
 import sys
@@ -20,8 +20,8 @@ FAILED = 2
 
 class Command(BaseCommand):
     help = (
-        "Change rules, channels, routes and silences to match a YAML file, all or nothing. Exit code 0: they match;"
-        " 1: a dry run found changes; 2: the file has errors, nothing was changed."
+        "Change rules, channels, routes, silences and collectors to match a YAML file, all or nothing. Exit code 0:"
+        " they match; 1: a dry run found changes; 2: the file has errors, nothing was changed."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -1,4 +1,4 @@
-"""`manage.py export_rules`: write rules, channels, routes and silences as a file for `manage.py apply`."""
+"""`manage.py export_rules`: write rules, channels, routes, silences and collectors as a file for `manage.py apply`."""
 
 from typing import Any
 
@@ -8,13 +8,13 @@ from alerts.rules.as_code.export import export
 
 
 class Command(BaseCommand):
-    help = "Write rules, channels, routes and silences as YAML, for version control and `manage.py apply`."
+    help = "Write rules, channels, routes, silences and collectors as YAML, for version control and `manage.py apply`."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
             "--with-secrets",
             action="store_true",
-            help="write the addresses and secrets of channels instead of placeholders",
+            help="write the addresses and secrets of channels and collectors instead of placeholders",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:

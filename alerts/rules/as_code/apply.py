@@ -1,4 +1,4 @@
-"""Apply a file: change rules, channels, routes and silences to match it, in one transaction."""
+"""Apply a file: change rules, channels, routes, silences and collectors to match it, in one transaction."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""Export rules, channels, routes and silences as a file. Applied to this site it changes nothing."""
+"""Export rules, channels, routes, silences and collectors as a file. Applied to this site it changes nothing."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,7 +7,7 @@ import yaml
 
 from alerts.rules.as_code.fields import to_yaml_value
 from alerts.rules.as_code.plan import VERSION
-from alerts.rules.as_code.secrets import escape, variable_prefixes
+from alerts.rules.as_code.secrets import variable_prefixes
 from alerts.rules.as_code.sections import SECTIONS, FileSection
 from alerts.rules.as_code.yaml_reader import SCALAR_TYPES
 
@@ -33,7 +33,7 @@ def _entries(section: FileSection, with_secrets: bool) -> Iterator[dict[str, Any
             if name not in section.always and value == getattr(defaults, name):
                 continue
             if name in section.secrets:
-                value = escape(value) if with_secrets else f"${{{prefixes[str(row)]}_{name.upper()}}}"
+                value = section.write_secret(value, "" if with_secrets else f"${{{prefixes[str(row)]}_{name.upper()}}}")
             entry[name] = to_yaml_value(value)
         yield entry
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from alerts.models.names import ID_LENGTH
 from alerts.rules.as_code.fields import find_type_errors, to_field_value
-from alerts.rules.as_code.secrets import MissingSecret, substitute
+from alerts.rules.as_code.secrets import MissingSecret
 from alerts.rules.as_code.sections import SECTIONS, FileSection, RowKey
 from alerts.rules.as_code.yaml_reader import InvalidFile, YamlFile
 
@@ -138,7 +138,7 @@ class _SectionPlanner:
 
     def _read_field(self, path: str, name: str, value: Any) -> Iterator[tuple[str, Any]]:
         section = self.section
-        model_field = section.model._meta.get_field(name)
+        model_field = section.field(name)
         errors = list(find_type_errors(model_field, value))
         for inner_path, detail in errors:
             self.file.add_error(path + inner_path, detail)
@@ -148,7 +148,7 @@ class _SectionPlanner:
             self.file.add_error(path, f"1 to {ID_LENGTH} letters, digits, - and _ are accepted")
         elif name in section.secrets:
             try:
-                yield name, substitute(value, self.environment)
+                yield name, section.read_secret(value, self.environment)
             except MissingSecret as error:
                 self.file.add_error(path, str(error))
         else:
@@ -162,7 +162,8 @@ class _SectionPlanner:
             if name in entry.values:
                 setattr(target, name, entry.values[name])
             elif name not in section.secrets and name != section.id_field:
-                setattr(target, name, section.model._meta.get_field(name).get_default())
+                setattr(target, name, section.field(name).get_default())
+        section.complete(target)
         source = row if row is not None else section.model()
         fields = {name: (getattr(source, name), getattr(target, name)) for name in section.fields}
         if row is None:

@@ -12,6 +12,7 @@ from alerts import silences
 from alerts.models import Channel, Mode, Route, Rule, Silence
 from alerts.notifications import channel_lifecycle
 from alerts.rules import lifecycle
+from alerts.rules.as_code.secrets import escape, substitute
 from rest.errors import InvalidFields
 
 RowKey = tuple[Any, ...]
@@ -48,6 +49,21 @@ class FileSection(ABC):
 
     def title(self, row: Any) -> str:
         return f"{self.word} “{row}”"
+
+    def field(self, name: str) -> Any:
+        """Return the model field of an accepted field."""
+        return self.model._meta.get_field(name)
+
+    def read_secret(self, value: Any, environment: Mapping[str, str]) -> Any:
+        """Return a secret of a file with its placeholders replaced. Raises MissingSecret."""
+        return substitute(value, environment)
+
+    def write_secret(self, value: Any, placeholder: str) -> Any:
+        """Return a secret as it is exported: as `placeholder`, or escaped where that is empty."""
+        return placeholder or escape(value)
+
+    def complete(self, row: Any) -> None:  # noqa: B027 - most sections have nothing to do
+        """Set what a file may leave out within a field, before the row is compared with the stored one."""
 
     def is_expired(self, values: FieldValues) -> bool:
         """Whether the row has expired and is ignored."""
@@ -165,6 +181,21 @@ class SilenceSection(FileSection):
             ("reason", values["reason"], values["starts_at"]),
         ]
 
+    def field(self, name: str) -> Any:
+        """Return the model field of an accepted field."""
+        return self.model._meta.get_field(name)
+
+    def read_secret(self, value: Any, environment: Mapping[str, str]) -> Any:
+        """Return a secret of a file with its placeholders replaced. Raises MissingSecret."""
+        return substitute(value, environment)
+
+    def write_secret(self, value: Any, placeholder: str) -> Any:
+        """Return a secret as it is exported: as `placeholder`, or escaped where that is empty."""
+        return placeholder or escape(value)
+
+    def complete(self, row: Any) -> None:
+        """Set what a file may leave out within a field, before the row is compared with the stored one."""
+
     def is_expired(self, values: FieldValues) -> bool:
         return bool(values["ends_at"] <= timezone.now())
 
@@ -179,4 +210,10 @@ class SilenceSection(FileSection):
 
 
 # In the order of writes: rules and routes name channels.
-SECTIONS: tuple[FileSection, ...] = (ChannelSection(), RuleSection(), RouteSection(), SilenceSection())
+SECTIONS: list[FileSection] = [ChannelSection(), RuleSection(), RouteSection(), SilenceSection()]
+
+
+def register_section(section: FileSection) -> None:
+    """Add the section of another application."""
+    if all(known.name != section.name for known in SECTIONS):
+        SECTIONS.append(section)

@@ -55,7 +55,7 @@ class DeploymentsKind(Kind):
     name, label = "deployments", "Deployments"
     description = "State of deployments, from an endpoint or a webhook; charts of the device show it."
     configuration_class = DeploymentsConfiguration
-    secret_names = AUTHENTICATION | {WEBHOOK_TOKEN: "Token that the webhook requires as `Authorization: Bearer …`."}
+    secret_names = AUTHENTICATION | {WEBHOOK_TOKEN: "Token that senders of the webhook need."}
 
     def target(self, configuration: Mapping[str, Any]) -> str:
         return configuration["url"] or "webhook"
