@@ -37,6 +37,12 @@ SECTIONS = {
         "ingest.ApiKey": "API keys",
         "ingest.AgentConfiguration": "Agent configurations",
     },
+    "Collectors": {
+        "ingest.Collector": "Collectors",
+        "ingest.Collection": "Collections",
+        "ingest.Annotation": "Deployments",
+    },
+    "People and keys": {"auth.User": "People", "ingest.ApiKey": "API keys"},
     "History": {
         "metrics.AuditEntry": "Audit",
         "ingest.Rejected": "Rejected points",

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 import redis
 from django.conf import settings
 
+from ingest.collection.health import CollectorHealth, read_collector_health
 from metrics.alert_summary import registered_summary
 from metrics.statistics import request_history
 from metrics.storage.connection import monitoring_connection
@@ -57,6 +58,7 @@ class DatabaseFigures:
     heartbeat_age: float | None  # seconds since the last heartbeat of a worker; None if there was none
     recent: request_history.RecentRequests
     bus: BusHealth
+    collectors: CollectorHealth
 
 
 def run_checks() -> tuple[dict[str, ComponentHealth], dict[str, Any]]:
@@ -74,6 +76,9 @@ def run_checks() -> tuple[dict[str, ComponentHealth], dict[str, Any]]:
     }
     if figures is not None and figures.bus.is_shown:
         components["event_bus"] = _event_bus(figures.bus)
+    if figures is not None and figures.collectors.enabled:
+        status = DEGRADED if figures.collectors.overdue else HEALTHY
+        components["collectors"] = ComponentHealth(status, figures.collectors.detail)
     return components, _performance(figures, redis_is_up)
 
 
@@ -141,6 +146,7 @@ def _database_figures() -> DatabaseFigures:
             seconds_since_heartbeat(connection),
             request_history.read_recent(connection),
             read_bus_health(connection),
+            read_collector_health(connection),
         )
 
 
@@ -204,7 +210,7 @@ def _performance(figures: DatabaseFigures | None, redis_is_up: bool) -> dict[str
         (
             "database_round_trip_ms", "commits", "commits_to_merge", "points_to_merge", "oldest_commit_seconds",
             "damaged_blocks", "worker_heard_seconds_ago", "points_per_second", "avg_latency_ms", "p95_latency_ms",
-            "error_rate", "bus",
+            "error_rate", "bus", "collectors",
         )
     )  # fmt: skip
     performance |= {
@@ -228,5 +234,6 @@ def _performance(figures: DatabaseFigures | None, redis_is_up: bool) -> dict[str
             "p95_latency_ms": requests["p95_latency"],
             "error_rate": requests["error_rate"],
             "bus": figures.bus.figures(),
+            "collectors": figures.collectors._asdict(),
         }
     return performance

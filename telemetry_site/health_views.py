@@ -104,6 +104,7 @@ class ComponentsAnswer(ResponseSerializer):
     event_bus = ComponentAnswer(
         required=False, help_text="Only with a target, or if a transaction holds the outbox of events back."
     )
+    collectors = ComponentAnswer(required=False, help_text="Only with an enabled collector.")
 
 
 class BusTargetAnswer(ResponseSerializer):
@@ -128,6 +129,12 @@ class BusAnswer(ResponseSerializer):
     )
     outbox_held_back_by = serializers.CharField(allow_null=True)
     parked_messages = serializers.IntegerField(help_text="At most 10,000.")
+
+
+class CollectorsAnswer(ResponseSerializer):
+    enabled = serializers.IntegerField(help_text="Enabled collectors.")
+    failing = serializers.IntegerField(help_text="Enabled collectors whose last collection failed.")
+    overdue = serializers.IntegerField(help_text="Enabled collectors that have been due for a minute or longer.")
 
 
 class PerformanceAnswer(ResponseSerializer):
@@ -155,6 +162,7 @@ class PerformanceAnswer(ResponseSerializer):
     )
     redis = serializers.ChoiceField(["up", "down"])
     bus = BusAnswer(allow_null=True, help_text="Event bus.")
+    collectors = CollectorsAnswer(allow_null=True, help_text="Collectors that the site runs.")
 
     def get_fields(self) -> dict[str, serializers.Field]:
         """Mark the figures that anonymous callers do not get as optional."""
@@ -212,6 +220,7 @@ _EXAMPLE = {
             "outbox_held_back_by": None,
             "parked_messages": 0,
         },
+        "collectors": {"enabled": 12, "failing": 1, "overdue": 0},
     },
 }
 

@@ -69,6 +69,9 @@ def _hand_over_files(runtime: Runtime, account: ServerAccount) -> None:
     if settings.EXPORTS_DIR.is_relative_to(data_folder.path):
         account.take_ownership(settings.EXPORTS_DIR)
     data_folder.host_device_id()  # created now if it is missing, since the account cannot create files in the folder
-    for path in (data_folder.path / "host_device_id", data_folder.host_collector_key_file):
+    if not settings.SECRETS_KEYS:
+        data_folder.secrets_keys()
+    owned = (data_folder.path / "host_device_id", data_folder.host_collector_key_file, data_folder.secrets_keys_file)
+    for path in owned:
         if path.exists():
             os.chown(path, account.uid, account.gid, follow_symlinks=False)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -17,6 +18,7 @@ from dashboard.pagination import PAGE_SIZE, ListPage, address_of, search_of
 from dashboard.sparklines import MAX_POINTS, MAX_SPARKLINES, SPAN, numeric_series, points_of
 from dashboard.views.inbox import worst_rows
 from ingest.agents.signing import site_key
+from ingest.collection.models import Annotation
 from metrics.models import Device
 from metrics.query import latest
 from metrics.query.execute import execute_query
@@ -28,6 +30,8 @@ from rest.caller import caller_of
 MAX_COUNT = 10_000
 MAX_METRICS = 200
 MAX_ALERTS = 10
+MAX_ANNOTATIONS, MAX_LISTED_ANNOTATIONS = 200, 5
+MAX_ANNOTATION_LENGTH = 40  # characters in the chart
 RANGES = (
     ("15m", "15 min"),
     ("1h", "1 h"),
@@ -95,7 +99,19 @@ def device_page(request: HttpRequest, device_id: str) -> HttpResponse:
         "ranges": RANGES,
         **sending(request),
     }
+        "site_url": site_url(request),
+    } | _annotations(row.device)
     return render(request, "dashboard/device.html", context)
+
+
+def _annotations(device: Device) -> dict[str, Any]:
+    """Return the newest deployments of a device, for a list and for the chart."""
+    annotations = list(Annotation.objects.filter(device_id=device.device_id)[:MAX_ANNOTATIONS])
+    events = [
+        {"at": annotation.at.timestamp() * 1000, "text": str(annotation)[:MAX_ANNOTATION_LENGTH]}
+        for annotation in annotations
+    ]
+    return {"annotations": annotations[:MAX_LISTED_ANNOTATIONS], "chart_events": events}
 
 
 @require_safe

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from ingest.collection.batch import build_batch
-from ingest.collection.models import Annotation, Collector
+from ingest.collection.models import Collector
 from ingest.collectors.formats.deployment_state import deployment_readings
 from ingest.collectors.reading import Deployment
 from ingest.pipeline import accept
@@ -50,8 +50,3 @@ def store_webhook(collector: Collector, deployments: Sequence[Deployment], now: 
     readings = list(deployment_readings(deployments))
     accept(build_batch(readings, collector.device_id, now), Caller.internal(f"collector {collector.name}"))
     return store_deployments(collector.device_id, collector.pk, deployments, now)
-
-
-def annotations_between(device_id: str, start: datetime, end: datetime, limit: int) -> Sequence[Annotation]:
-    """Return the newest annotations of a device in a range, newest first."""
-    return list(Annotation.objects.filter(device_id=device_id, at__gte=start, at__lt=end)[:limit])

@@ -14,8 +14,6 @@ from django.conf import settings
 
 from rest.errors import TelemetryError
 
-KEY_FILE = "secrets_keys"
-
 
 class SecretsUnreadable(TelemetryError):
     """None of the keys decrypts the stored secrets."""
@@ -58,19 +56,18 @@ def _keys() -> Sequence[str]:
     """Return the keys. The file is read each time, since another process may rotate them."""
     if settings.SECRETS_KEYS:
         return settings.SECRETS_KEYS
-    text: str = settings.EMBEDDED.stored_secret(KEY_FILE, lambda: Fernet.generate_key().decode())
-    return text.split()
+    keys: list[str] = settings.EMBEDDED.secrets_keys()
+    return keys
 
 
 def _write_keys(keys: Sequence[str]) -> None:
-    path: Path = settings.EMBEDDED.path / KEY_FILE
+    path: Path = settings.EMBEDDED.secrets_keys_file
     descriptor, temporary = tempfile.mkstemp(dir=path.parent)  # mode 0600
     with os.fdopen(descriptor, "w") as file:
         file.write("\n".join(keys) + "\n")
         file.flush()
         os.fsync(descriptor)
-    if path.exists():  # `manage.py up` as root starts processes under another account
+    if os.geteuid() == 0:  # started by root, the site runs under another account, which owns the file
         owner = path.stat()
-        if os.geteuid() == 0:
-            os.chown(temporary, owner.st_uid, owner.st_gid)
+        os.chown(temporary, owner.st_uid, owner.st_gid)
     Path(temporary).replace(path)

@@ -1,5 +1,6 @@
 """Paths of the data folder: files, sockets and logs of one installation."""
 
+import base64
 import hashlib
 import os
 import re
@@ -88,6 +89,17 @@ class DataFolder:
     def secret_key(self) -> str:
         """Return Django's secret key, generated once and stored in the data folder."""
         return self.stored_secret("secret_key", lambda: secrets.token_urlsafe(48))
+
+    @property
+    def secrets_keys_file(self) -> Path:
+        return self.path / "secrets_keys"
+
+    def secrets_keys(self) -> list[str]:
+        """Return the Fernet keys of stored secrets; the first is generated once and stored in the data folder."""
+        text = self.stored_secret(
+            self.secrets_keys_file.name, lambda: base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+        )
+        return text.split()
 
     def stored_secret(self, name: str, generate: Callable[[], str], configured: str = "") -> str:
         """Return the `configured` text, else the content of file `name`, else a generated text stored in it.

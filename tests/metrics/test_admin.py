@@ -24,6 +24,7 @@ from dashboard.status_page.models import (
     StatusSubscriber,
 )
 from ingest.models import AgentConfiguration, ApiKey, Rejected, digest_of
+from ingest.models import Annotation, ApiKey, Collection, Collector, CollectorState, Rejected, digest_of
 from ingest.wire.batch import RejectionReason
 from metrics.audit.model_changes import watched_models
 from metrics.audit.record import record
@@ -124,6 +125,29 @@ def create_rejected(numbers: range) -> None:
     )  # fmt: skip
 
 
+def create_collectors(numbers: range) -> None:
+    rows = Collector.objects.bulk_create(
+        Collector(name=f"c{n}", kind="tcp", device_id=f"a{n}", configuration={"host": "192.0.2.1", "port": 1})
+        for n in numbers
+    )
+    CollectorState.objects.bulk_create(CollectorState(collector=row, due_at=timezone.now()) for row in rows)
+
+
+def create_collections(numbers: range) -> None:
+    create_collectors(numbers)
+    Collection.objects.bulk_create(
+        Collection(snapshot_id=f"s{row.pk}", collector=row, device_id="a", started_at=timezone.now(), late_ms=1,
+                   duration_ms=1, points=1, rejected=0)
+        for row in Collector.objects.order_by("-pk")[: len(numbers)]
+    )  # fmt: skip
+
+
+def create_annotations(numbers: range) -> None:
+    Annotation.objects.bulk_create(
+        Annotation(device_id="a", at=timezone.now(), deployment_id=f"d{n}", version="1", state="done") for n in numbers
+    )
+
+
 def create_alert_rules(numbers: range) -> list[Rule]:
     threshold = {"metric_name": "m", "threshold_value": 1.0}
     return Rule.objects.bulk_create(Rule(name=f"a{number:06}", **threshold) for number in numbers)
@@ -211,6 +235,9 @@ CREATE_ROWS: dict[str, Callable[[range], Any]] = {
     "alerts.Route": create_routes,
     "alerts.Delivery": create_deliveries,
     "alerts.AnomalyFeedback": create_feedback,
+    "ingest.Collector": create_collectors,
+    "ingest.Collection": create_collections,
+    "ingest.Annotation": create_annotations,
     "ingest.Rejected": create_rejected,
     "bus.BusTarget": create_bus_targets,
     "bus.ParkedMessage": create_parked_messages,

@@ -54,6 +54,11 @@ ACCESS_RULES: list[tuple[str, str, set[str] | str]] = [
         PUBLIC,
     ),
     (r"/api/v1/telemetry/auth/(token|refresh|revoke)", "POST", PUBLIC),
+    (r"/api/v1/telemetry/collectors(/{collector_id}(/collections)?)?", "GET", READERS),
+    (r"/api/v1/telemetry/collectors(/{collector_id})?", "POST PATCH DELETE", ADMINS),
+    (r"/api/v1/telemetry/collectors/{collector_id}/run", "POST", OPERATORS),
+    (r"/api/v1/telemetry/collectors/{collector_id}/deployments", "POST", set()),  # needs a token of its own
+    (r"/api/v1/telemetry/devices/{device_id}/annotations", "GET", READERS | OWN_DEVICE),
     (r"/api/v1/telemetry/keys(/{key_id}(/rotate|/revoke)?)?", "GET POST PATCH DELETE", ADMINS),
     (r"/api/v1/telemetry/devices/{device_id}/telemetry(/batch)?", "POST", WRITERS | OWN_DEVICE | GROUP_KEY),
     (r"/telemetry/public", "GET", PUBLIC),
@@ -136,6 +141,9 @@ ACCESS_RULES: list[tuple[str, str, set[str] | str]] = [
     (r"/channels/({channel_id}/)?", "GET", {"operator", "administrator"}),
     (r"/channels/({channel_id}/(test|delete)|routes/{route_id}/delete)/", "GET", USERS),
     (r"/silences/({silence_id}/end/)?|/alerts/{alert_id}/(silence|feedback)/", "GET", USERS),
+    (r"/collectors/({collector_id}/((run|switch|delete)/)?)?", "GET", USERS),
+    (r"/collectors/new/({kind}/)?", "GET", {"administrator"}),
+    (r"/silences/({silence_id}/end/)?|/alerts/{alert_id}/silence/", "GET", USERS),
     (
         r"/(|overview/(alerts|devices)/|patterns/|rejected/|settings/|agent/.*|devices/.*|recent/.*|exports/.*)",
         "GET",

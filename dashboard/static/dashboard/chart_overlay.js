@@ -1,6 +1,7 @@
-// Draws thresholds, the expected range, the time an alert was open, and anomalies over a chart.
+// Draws thresholds, the expected range, the time an alert was open, deployments, and anomalies over a chart.
 //
-// {thresholds: [{value, text, recovery?}], band: [low, high] | null, spans: [{start, end | null, level}]}; times in ms.
+// {thresholds: [{value, text, recovery?}], band: [low, high] | null, spans: [{start, end | null, level}],
+// events?: [{at, text}], newest first}; times in ms.
 // Once loaded, expected: [[from, low, high]] replaces the band, and marks: [[at, value]] are the anomalies.
 const SPAN_HEIGHT = 6;
 
@@ -47,6 +48,7 @@ export function drawThresholds({ plot, y: position }, overlay, colours) {
     write(ctx, threshold.text, bbox.left + 6 * ratio, y + below * ratio, colour, colours, ratio);
   }
   for (const span of overlay.spans) drawSpan(plot, span, colours, ratio);
+  drawEvents(plot, overlay.events ?? [], colours, ratio);
   for (const mark of overlay.marks ?? []) drawMark(plot, mark, position, colours, ratio);
   ctx.restore();
 }
@@ -81,6 +83,25 @@ function drawSpan(plot, span, colours, ratio) {
   const width = ctx.measureText(span.text).width + 5 * ratio;
   const beside = from + width > bbox.left + bbox.width ? from - width : from + 5 * ratio;
   write(ctx, span.text, beside, bbox.top + 10 * ratio, colours.axis, colours, ratio);
+}
+
+/** Draw a line at each event, with its text where it does not cover that of a newer one. */
+function drawEvents(plot, events, colours, ratio) {
+  const { ctx, bbox } = plot;
+  let free = bbox.left + bbox.width;
+  for (const event of events) {
+    const x = plot.valToPos(event.at, "x", true);
+    if (x < bbox.left || x > bbox.left + bbox.width) continue;
+    ctx.strokeStyle = colours.axis;
+    ctx.lineWidth = ratio;
+    ctx.setLineDash([2 * ratio, 3 * ratio]);
+    line(ctx, x, bbox.top, x, bbox.top + bbox.height);
+    const width = ctx.measureText(event.text).width + 5 * ratio;
+    const left = x + width > bbox.left + bbox.width ? x - width : x + 5 * ratio;
+    if (left < bbox.left || left + width > free) continue;
+    write(ctx, event.text, left, bbox.top + 10 * ratio, colours.axis, colours, ratio);
+    free = Math.min(left, x) - 5 * ratio;
+  }
 }
 
 function line(ctx, x1, y1, x2, y2) {

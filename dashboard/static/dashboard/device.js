@@ -33,7 +33,9 @@ function newRow(row) {
 function start() {
   const card = document.getElementById("chart-card");
   const metrics = JSON.parse(document.getElementById("drawable")?.textContent ?? "[]");
-  const view = card && new ChartView(card);
+  const events = JSON.parse(document.getElementById("annotations")?.textContent ?? "[]");
+  const overlay = events.length ? { thresholds: [], band: null, spans: [], events } : null;
+  const view = card && new ChartView(card, { overlay });
   if (view) {
     const choose = metricPicker(card, metrics, (chosen) => view.setMetrics(chosen));
     for (const { row } of rows.values()) {

@@ -8,7 +8,6 @@ import pytest
 from cryptography.fernet import Fernet
 from django.core.management import CommandError, call_command
 
-from ingest.collection import encryption
 from ingest.collection.models import Collector
 from telemetry_site.embedded.paths import DataFolder
 from telemetry_site.env import Environment, InvalidSetting, parse_fernet_keys
@@ -30,7 +29,7 @@ def create(name: str = "front page") -> Collector:
 
 def test_key_is_created_in_the_data_folder_for_its_owner_only(folder: Path) -> None:
     create()
-    file = folder / encryption.KEY_FILE
+    file = folder / "secrets_keys"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert SECRET not in Collector.objects.get().encrypted_secrets
     assert Collector.objects.get().secrets == {"bearer_token": SECRET}
@@ -38,7 +37,7 @@ def test_key_is_created_in_the_data_folder_for_its_owner_only(folder: Path) -> N
 
 def test_rotation_replaces_the_key_and_keeps_the_former_one(folder: Path, capsys: Any) -> None:
     create()
-    before, file = Collector.objects.get().encrypted_secrets, folder / encryption.KEY_FILE
+    before, file = Collector.objects.get().encrypted_secrets, folder / "secrets_keys"
     [old] = file.read_text().split()
     call_command("rotate_secrets")
     assert capsys.readouterr().out == "the secrets of 1 collectors are encrypted with the first key\n"
@@ -59,12 +58,12 @@ def test_keys_of_the_setting_are_rotated_by_order(folder: Path, settings: Any) -
     call_command("rotate_secrets")
     settings.SECRETS_KEYS = [new]
     assert Collector.objects.get().secrets == {"bearer_token": SECRET}
-    assert not (folder / encryption.KEY_FILE).exists()
+    assert not (folder / "secrets_keys").exists()
 
 
 def test_lost_key_is_a_clear_failure_until_the_secrets_are_entered_again(folder: Path) -> None:
     collector = create()
-    (folder / encryption.KEY_FILE).unlink()
+    (folder / "secrets_keys").unlink()
     (row,) = run_once()
     assert row.error.startswith("the stored secrets cannot be decrypted") and SECRET not in row.error
     with pytest.raises(CommandError, match="no key decrypts the secrets of front page"):
