@@ -320,6 +320,9 @@ def test_admin_index_lists_all_models_in_order(browser: Client):
         "Incidents and maintenance", "Templates", "Subscribers", "Messages", "People", "API keys",
         "Agent configurations", "Audit", "Journal",
         "Rejected points", "Exports", "Damaged blocks", "Bus targets", "Parked messages",
+        "Channels", "Routes", "Deliveries", "Collectors", "Collections", "Deployments",
+        "People", "API keys", "Audit", "Journal", "Rejected points", "Exports", "Damaged blocks", "Bus targets",
+        "Parked messages",
     ]  # fmt: skip
     for address in re.findall(r'<th scope="row"[^>]*>\s*<a href="([^"]*)"', content):
         assert browser.get(address).status_code == 200
