@@ -108,7 +108,12 @@ class CollectionResult:
 def claim_due(connection: Connection, worker: str, limit: int) -> Sequence[Claim]:
     """Claim up to `limit` due or requested collectors. `worker` is a text of up to 16 characters."""
     rows = connection.execute(_CLAIM, {"limit": limit, "worker": worker, "margin": LEASE_MARGIN}).fetchall()
-    return [Claim(*row[:4], row[4] or new_snapshot_id(), *row[5:]) for row in rows]
+    return [_claim(list(row)) for row in rows]
+
+
+def _claim(row: list[Any]) -> Claim:
+    row[4] = row[4] or new_snapshot_id()  # requested_snapshot_id
+    return Claim(*row)
 
 
 def count_failing_besides(connection: Connection, claim: Claim) -> int:

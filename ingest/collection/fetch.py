@@ -27,7 +27,7 @@ class Fetched:
     """An answer with its whole body; `elapsed_ms` from the begin of the connection to the end of the body."""
 
     status: int
-    headers: Mapping[str, str]
+    headers: http.client.HTTPMessage
     body: bytes
     elapsed_ms: float
 

@@ -72,14 +72,6 @@ class Collector(Audited):
         """The decrypted secrets by name; never shown."""
         return encryption.decrypt(self.encrypted_secrets)
 
-    @property
-    def secret_names(self) -> list[str]:
-        """Names of the secrets that are set; none if they cannot be decrypted."""
-        try:
-            return sorted(self.secrets)
-        except encryption.SecretsUnreadable:
-            return []
-
     @secrets.setter
     def secrets(self, values: dict[str, str]) -> None:
         try:
@@ -88,6 +80,14 @@ class Collector(Audited):
             is_unchanged = False
         if not is_unchanged:  # each encryption gives another text
             self.encrypted_secrets = encryption.encrypt(values)
+
+    @property
+    def secret_names(self) -> list[str]:
+        """Names of the secrets that are set; none if they cannot be decrypted."""
+        try:
+            return sorted(self.secrets)
+        except encryption.SecretsUnreadable:
+            return []
 
 
 class CollectorState(models.Model):

@@ -41,6 +41,8 @@ REPEATABLE = {
     "keys/<int:key_id>/rotate": "as above",
     "keys/<int:key_id>/revoke": "has no further effect",
     "tickets": "the response has a secret, which is not stored; a ticket that nobody uses expires after 30 seconds",
+    "collectors/<id:collector_id>/run": "a request that no worker has started is returned again",
+    "collectors/<id:collector_id>/deployments": "each state of a deployment is stored once",
     "bus/parked/<int:number>/replay": "a replayed message is no longer parked",
 }
 

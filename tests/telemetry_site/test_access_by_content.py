@@ -49,7 +49,8 @@ OPEN_TO_ALL = (
 )
 # What an admin reads of a group somewhere. The names of keys, deletions and senders are for admins and operators only.
 TEXTS = ("device", "group", "group-text", "tag", "metadata", "place", "rule", "rule-text", "message", "note", "silence",
-    "pattern", "detail", "channel", "route", "delivery", "status-page", "component", "outage", "template")  # fmt: skip
+    "pattern", "detail", "channel", "route", "delivery", "status-page", "component", "outage", "template", "collector",
+    "target", "failure", "release")  # fmt: skip
 ADMIN_TEXTS = ("deleted", "key", "operator")
 # One client of each kind of credential, with the most rights of its kind.
 DIFFERING = {"operator by session", "operator by token", "operate key of the group", "key of the device"}

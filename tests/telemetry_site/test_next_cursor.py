@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 import pytest
 
 from alerts.models import Pattern
+from ingest.models import Collector
 from ingest.rejected.inbox import rejected_inbox
 from telemetry_site.bus.models import ParkedMessage
 from tests.alerts.factories import create_alert, create_device, create_rule, create_webhook
@@ -16,6 +17,7 @@ from tests.telemetry_site.test_unknown_names import operations, query_names
 
 NOW = datetime.now(UTC)
 TIMES = {"start_time": (NOW - timedelta(hours=1)).isoformat(), "end_time": (NOW + timedelta(hours=1)).isoformat()}
+COLLECTOR = {"kind": "tcp", "device_id": "d0", "configuration": {"host": "192.88.98.1", "port": 1}}
 RANGE = "/api/v1/telemetry/devices/{device_id}/metrics/{metric_name}/range"
 AGGREGATED = {"metric_name": "m0", "aggregation_type": "count", "interval": 60, **TIMES}
 LISTS: dict[str, dict[str, Any]] = {  # parameters by path, under /api/v1/telemetry/
@@ -31,6 +33,9 @@ LISTS: dict[str, dict[str, Any]] = {  # parameters by path, under /api/v1/teleme
     "alerts/silences": {"active": "true"},
     "alerts/silences/preview": {},
     "bus/parked": {"direction": "inbound"},
+    "collectors": {"kind": "tcp"},
+    "collectors/{collector_id}/collections": {"failed": "false"},
+    "devices/{device_id}/annotations": {},
     "audit": {"since": (NOW - timedelta(hours=1)).isoformat()},
     "deletions": {},
     "devices": {"search": "d"},
@@ -69,6 +74,7 @@ def names(admin: ApiClient) -> dict[str, str]:
         create(admin, "devices", {"device_id": f"gone{number}"})
         assert admin.call("DELETE", f"devices/gone{number}").status in (200, 202)
         create(admin, "subscribe", {"metric_names": [f"m{number}"]})
+        create(admin, "collectors", COLLECTOR | {"name": f"l{number}"})
         ParkedMessage.objects.create(
             direction="inbound", peer="SERVICES", message_id=f"{number}", payload=b"{}", size=2, reason="r"
         )
@@ -94,7 +100,13 @@ def names(admin: ApiClient) -> dict[str, str]:
     path = f"alerts/rules/{rules[0].rule_id}"
     for number in range(2):
         assert admin.call("PATCH", path, {"description": f"v{number}"}).status == 200
-    ids = {"alert_id": alerts[0].alert_id, "rule_id": rules[0].rule_id}
+    collector = Collector.objects.get(name="l0")
+    for number in range(3):
+        collector.collections.create(
+            snapshot_id=f"s{number}", device_id="d0", started_at=NOW, late_ms=1, duration_ms=1, points=1, rejected=0
+        )
+        collector.annotations.create(device_id="d0", at=NOW, deployment_id=f"d{number}", version="1", state="x")
+    ids = {"alert_id": alerts[0].alert_id, "rule_id": rules[0].rule_id, "collector_id": collector.collector_id}
     ids["page_id"] = page_id
     return ids | {"name": "g0", "device_id": "d0", "metric_name": "m0"}
 

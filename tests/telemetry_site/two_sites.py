@@ -19,7 +19,7 @@ from dashboard.models import Subscription
 from dashboard.status_page import incidents as status_incidents
 from dashboard.status_page import lifecycle as status_pages
 from dashboard.status_page.models import IncidentKind, IncidentTemplate
-from ingest.models import ApiKey, Rejected
+from ingest.models import ApiKey, Collector, CollectorState, Rejected
 from metrics.api.parameters import Query
 from metrics.devices import group_membership
 from metrics.export import jobs
@@ -37,7 +37,7 @@ MISSING = {  # IDs of objects that do not exist, in the form of those that do
     "channel_id": "chn_00000000gamma00",
     "route_id": "rte_00000000gamma00", "export_id": "exp_00000000gamma00", "deletion_id": "del_00000000gamma00",
     "snapshot_id": "snap_0000000000gamma000", "subscription_id": "sub_000000000000000000gamma",
-    "key_id": "4040404", "number": "4040404", "version": "1",
+    "key_id": "4040404", "number": "4040404", "version": "1", "collector_id": "col_00000000gamma00", "kind": "tcp",
     "page_id": "page_00000000gamma00", "component_id": "cmp_00000000gamma00", "incident_id": "sin_00000000gamma00",
     "template_id": "tpl_00000000gamma00", "slug": "gamma", "token": "gamma",
 }  # fmt: skip
@@ -102,13 +102,15 @@ def create_site(word: str, admin: ApiClient) -> Site:
         max_frequency=1000,
         expires_at=now + timedelta(hours=1),
     )
+    collector = create_collector(word, device_id)
     key, _ = ApiKey.issue(f"{word}-key", Scope.READ, group=group, pk=NUMBERS[word])
     ids = {
         "device_id": device_id, "metric_name": f"{word}_metric", "name": group.name, "alert_id": alert.alert_id,
         "rule_id": rule.rule_id, "silence_id": silence.silence_id, "channel_id": channel.channel_id,
         "route_id": route.route_id, "export_id": export.export_id, "deletion_id": deletion.deletion_id,
         "snapshot_id": f"snap_0000000000{word}00", "subscription_id": subscription.subscription_id,
-        "key_id": str(key.pk), "number": str(rejected.pk), "version": "1",
+        "key_id": str(key.pk), "number": str(rejected.pk), "version": "1", "collector_id": collector.collector_id,
+        "kind": "tcp",
         **create_status_page(word, group.name),
     }  # fmt: skip
     return Site(word, group, rule, alert, silence, ids)
@@ -125,6 +127,22 @@ def create_status_page(word: str, *groups: str) -> dict[str, str]:
         "page_id": page.page_id, "component_id": component.component_id, "incident_id": incident.incident_id,
         "template_id": template.template_id, "slug": word, "token": word,
     }  # fmt: skip
+
+
+def create_collector(word: str, device_id: str) -> Collector:
+    """Create a collector with a journal row and an annotation."""
+    now = timezone.now()
+    collector = Collector.objects.create(
+        collector_id=f"col_00000000{word}00", name=f"{word}-collector", kind="tcp", device_id=device_id,
+        configuration={"host": f"{word}-target.example", "port": 1},
+    )  # fmt: skip
+    CollectorState.objects.create(collector=collector, due_at=now, started_at=now, error=f"{word}-failure")
+    collector.collections.create(
+        snapshot_id=f"snap_0000000000{word}00", device_id=device_id, started_at=now, late_ms=1, duration_ms=1, points=1,
+        rejected=0, error=f"{word}-failure",
+    )  # fmt: skip
+    collector.annotations.create(device_id=device_id, at=now, deployment_id="d", version=f"{word}-release", state="x")
+    return collector
 
 
 def create_shared_objects(alpha: Site, beta: Site) -> dict[str, str]:

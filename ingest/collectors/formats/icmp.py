@@ -35,7 +35,7 @@ def parse_reply(version: int, packet: bytes, token: bytes) -> EchoReply | None:
 
 def _checksum(data: bytes) -> int:
     padded = data + b"\0" * (len(data) % 2)
-    total = sum(struct.unpack(f"!{len(padded) // 2}H", padded))
+    total: int = sum(struct.unpack(f"!{len(padded) // 2}H", padded))
     total = (total >> 16) + (total & 0xFFFF)
     total += total >> 16
     return ~total & 0xFFFF

@@ -1,8 +1,9 @@
 """Values of JSON documents by JSONPath (RFC 9535). Pure."""
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 from jsonpath import JSONPathEnvironment
 from jsonpath.exceptions import JSONPathError
@@ -11,7 +12,11 @@ from ingest.collectors.reading import CollectFailed, Value
 
 MAX_MATCHES = 100  # of one path
 MAX_PATH_LENGTH = 500
-_environment = JSONPathEnvironment(strict=True)
+
+
+@cache
+def _environment() -> JSONPathEnvironment:
+    return JSONPathEnvironment(strict=True)
 
 
 def check_path(path: Any) -> str | None:
@@ -19,7 +24,7 @@ def check_path(path: Any) -> str | None:
     if not isinstance(path, str) or not 0 < len(path) <= MAX_PATH_LENGTH:
         return f"a JSONPath of 1 to {MAX_PATH_LENGTH} characters is accepted"
     try:
-        _environment.compile(path)
+        _environment().compile(path)
     except (JSONPathError, RecursionError) as error:
         return f"not a JSONPath such as $.queue.depth: {str(error).splitlines()[0]}"
     return None
@@ -34,7 +39,7 @@ def find_values(document: Any, paths: Mapping[str, str], *, optional: bool) -> I
     problems: list[str] = []
     is_empty = True
     for name, path in paths.items():
-        matches = list(islice(_environment.finditer(path, document), MAX_MATCHES + 1))
+        matches = list(islice(_environment().finditer(path, document), MAX_MATCHES + 1))
         if not matches:
             if not optional:
                 problems.append(f"{path} matches nothing")
@@ -49,7 +54,7 @@ def find_values(document: Any, paths: Mapping[str, str], *, optional: bool) -> I
         is_empty = False
         for match in matches:
             suffix = "" if len(matches) == 1 else "".join(f".{key}" for key in _keys(match.parts, matches[0].parts))
-            yield name + suffix, match.value
+            yield name + suffix, cast(Value, match.value)
     if is_empty and not problems:
         problems.append(f"none of the paths matches: {', '.join(list(paths.values())[:5])}")
     if problems:
@@ -58,7 +63,7 @@ def find_values(document: Any, paths: Mapping[str, str], *, optional: bool) -> I
 
 def find_one(document: Any, path: str) -> Any:
     """Return the first match of a path; None if there is none."""
-    match = next(iter(_environment.finditer(path, document)), None)
+    match = next(iter(_environment().finditer(path, document)), None)
     return None if match is None else match.value
 
 

@@ -51,7 +51,8 @@ def parse_samples(
 
 def _families(text: str, content_type: str) -> Iterable[Metric]:
     if "openmetrics" in content_type.lower():
-        return openmetrics.text_string_to_metric_families(text)
+        families: Iterable[Metric] = openmetrics.text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
+        return families
     return text_string_to_metric_families(text)
 
 
