@@ -31,6 +31,7 @@ PUBLIC_OPERATIONS = {
     "create_token",
     "refresh_token",
     "revoke_token",
+    "report_deployment",  # with the token of its collector
 }
 every_operation = pytest.mark.parametrize("operation", OPERATIONS)
 
