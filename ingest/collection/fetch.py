@@ -44,7 +44,12 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX)
         self.deadline.watch(self.sock)
         self.sock.settimeout(self.deadline.remaining + 1)  # the deadline cuts the connection before
-        self.sock.connect(self.path)
+        try:
+            self.sock.connect(self.path)
+        except PermissionError as error:
+            raise PermissionError(error.errno, f"the account of the worker may not use {self.path}") from None
+        except ConnectionRefusedError as error:
+            raise ConnectionRefusedError(error.errno, f"no program listens on {self.path}") from None
 
 
 def fetch(job: CollectionJob, url: str, *, method: str = "GET", accept: str = "*/*", verify: bool = True) -> Fetched:

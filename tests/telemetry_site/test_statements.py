@@ -17,7 +17,7 @@ from django.test import Client
 from alerts import alert_actions
 from alerts.models import Alert, Channel, Incident, Route, Rule, Silence
 from alerts.rules import lifecycle
-from ingest.models import ApiKey
+from ingest.models import ApiKey, Collector, CollectorState
 from ingest.rejected.point_packets import RejectedPoint
 from ingest.rejected.write_rows import InboxRow, write_rows
 from metrics.devices import group_membership
@@ -80,6 +80,11 @@ GETS = (
     "alerts/rules/rule_000/trace?device_id=device_000",
     "alerts/rules/rule_000/versions",
     "alerts/rules/rule_000/versions/1",
+    "collectors?limit=1000",
+    "collectors/col_000",
+    "collectors/col_000/collections",
+    "devices/device_000/annotations",
+    "/telemetry/collect/snap_000",
     "/telemetry/status",
     "/telemetry/public",
     "/telemetry/history?metric_name=temperature",
@@ -101,6 +106,8 @@ GETS = (
     "/channels/",
     "/channels/chn_000/",
     "/patterns/",
+    "/collectors/",
+    "/collectors/col_000/",
 )
 RULE: dict[str, Any] = {"metric_name": "temperature", "condition": ">", "threshold_value": 80}
 POSTS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -163,6 +170,22 @@ def create_rows(admin: ApiClient, rows: int) -> None:
     group, _ = DeviceGroup.objects.get_or_create(name="site a")
     group_membership.add_devices(group, Device.objects.values_list("pk", flat=True))
     _create_alert_rows(rows)
+    _create_collectors(rows)
+
+
+def _create_collectors(rows: int) -> None:
+    """Create collectors, and collections and annotations of the first one."""
+    collectors = Collector.objects.bulk_create(
+        Collector(collector_id=f"col_{n:03}", name=f"col {n}", kind="tcp", device_id=f"device_{n:03}",
+                  configuration={"host": "h", "port": 1}) for n in range(rows)
+    )  # fmt: skip
+    CollectorState.objects.bulk_create(CollectorState(collector=collector, due_at=NOW) for collector in collectors)
+    for n in range(rows):
+        collectors[0].collections.create(
+            snapshot_id=f"snap_{n:03}", device_id="device_000", started_at=NOW, late_ms=1, duration_ms=1, points=1,
+            rejected=0,
+        )  # fmt: skip
+        collectors[0].annotations.create(device_id="device_000", at=NOW, deployment_id=f"{n}", version="1", state="x")
 
 
 def _create_alert_rows(rows: int) -> None:

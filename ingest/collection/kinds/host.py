@@ -6,10 +6,11 @@ from typing import Any
 
 from ingest.collection.kinds.kind import Collected, CollectionJob, Kind
 from ingest.collectors.clock import SystemClock
-from ingest.collectors.host import SETTLE_TIME
 from ingest.collectors.reading import Reading
 from ingest.collectors.sensors import Sensors, host_sensors
 from rest.fields import StrictSerializer
+
+SETTLE_TIME = 1.0  # seconds; rates over less are not meaningful
 
 _lock = threading.Lock()
 _sensors: Sensors | None = None

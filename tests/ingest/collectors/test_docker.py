@@ -1,6 +1,7 @@
 """The Docker collector against an engine that speaks its API on a Unix socket."""
 
 import json
+import socket
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -152,6 +153,15 @@ def test_missing_socket_is_a_clear_state(tmp_path: Path) -> None:
     missing.write_text("")
     _, trial = collect("docker", {"engine": f"unix://{missing}"})
     assert trial.error == f"no socket: {missing} is another kind of file"
+
+
+def test_socket_without_a_listener_is_a_clear_state() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "engine.sock"
+        with socket.socket(socket.AF_UNIX) as unused:
+            unused.bind(str(path))
+        _, trial = collect("docker", {"engine": f"unix://{path}"})
+    assert trial.error == f"no program listens on {path}"
 
 
 @pytest.mark.parametrize("document", [{"message": "x"}, "text", None, [1, "a", None, {}]])
