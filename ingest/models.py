@@ -15,8 +15,8 @@ from metrics.models import NAME_LENGTH, Announced, Audited, Device, DeviceGroup
 from rest.caller import Caller, Scope
 
 __all__ = [
-    "AgentConfiguration", "Annotation", "ApiKey", "Collection", "Collector", "CollectorState", "Rejected", "RejectedPacket",
-    "TokenFamily", "UsedServiceToken", "digest_of", "new_key",
+    "AgentConfiguration", "Annotation", "ApiKey", "Collection", "Collector", "CollectorState", "Rejected",
+    "RejectedPacket", "TokenFamily", "UsedServiceToken", "digest_of", "new_key",
 ]  # fmt: skip
 
 PREFIX_LENGTH = 8

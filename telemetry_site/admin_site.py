@@ -42,7 +42,6 @@ SECTIONS = {
         "ingest.Collection": "Collections",
         "ingest.Annotation": "Deployments",
     },
-    "People and keys": {"auth.User": "People", "ingest.ApiKey": "API keys"},
     "History": {
         "metrics.AuditEntry": "Audit",
         "ingest.Rejected": "Rejected points",

@@ -98,9 +98,8 @@ def device_page(request: HttpRequest, device_id: str) -> HttpResponse:
         "drawable": drawable,
         "ranges": RANGES,
         **sending(request),
+        **_annotations(row.device),
     }
-        "site_url": site_url(request),
-    } | _annotations(row.device)
     return render(request, "dashboard/device.html", context)
 
 

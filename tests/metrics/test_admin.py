@@ -25,6 +25,17 @@ from dashboard.status_page.models import (
 )
 from ingest.models import AgentConfiguration, ApiKey, Rejected, digest_of
 from ingest.models import Annotation, ApiKey, Collection, Collector, CollectorState, Rejected, digest_of
+from alerts.models import Alert, Channel, Delivery, Incident, Route, Rule, Silence
+from ingest.models import (
+    AgentConfiguration,
+    Annotation,
+    ApiKey,
+    Collection,
+    Collector,
+    CollectorState,
+    Rejected,
+    digest_of,
+)
 from ingest.wire.batch import RejectionReason
 from metrics.audit.model_changes import watched_models
 from metrics.audit.record import record
@@ -322,6 +333,8 @@ def test_admin_index_lists_all_models_in_order(browser: Client):
         "Rejected points", "Exports", "Damaged blocks", "Bus targets", "Parked messages",
         "Channels", "Routes", "Deliveries", "Collectors", "Collections", "Deployments",
         "People", "API keys", "Audit", "Journal", "Rejected points", "Exports", "Damaged blocks", "Bus targets",
+        "Channels", "Routes", "Deliveries", "Collectors", "Collections", "Deployments", "People", "API keys",
+        "Agent configurations", "Audit", "Journal", "Rejected points", "Exports", "Damaged blocks", "Bus targets",
         "Parked messages",
     ]  # fmt: skip
     for address in re.findall(r'<th scope="row"[^>]*>\s*<a href="([^"]*)"', content):
