@@ -42,6 +42,11 @@ SECTIONS = {
         "ingest.Collection": "Collections",
         "ingest.Annotation": "Deployments",
     },
+    "People and keys": {
+        "auth.User": "People",
+        "ingest.ApiKey": "API keys",
+        "ingest.AgentConfiguration": "Agent configurations",
+    },
     "History": {
         "metrics.AuditEntry": "Audit",
         "ingest.Rejected": "Rejected points",
