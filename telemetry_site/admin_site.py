@@ -32,11 +32,6 @@ SECTIONS = {
         "dashboard.StatusSubscriber": "Subscribers",
         "dashboard.StatusDelivery": "Messages",
     },
-    "People and keys": {
-        "auth.User": "People",
-        "ingest.ApiKey": "API keys",
-        "ingest.AgentConfiguration": "Agent configurations",
-    },
     "Collectors": {
         "ingest.Collector": "Collectors",
         "ingest.Collection": "Collections",

@@ -143,7 +143,6 @@ ACCESS_RULES: list[tuple[str, str, set[str] | str]] = [
     (r"/silences/({silence_id}/end/)?|/alerts/{alert_id}/(silence|feedback)/", "GET", USERS),
     (r"/collectors/({collector_id}/((run|switch|delete)/)?)?", "GET", USERS),
     (r"/collectors/new/({kind}/)?", "GET", {"administrator"}),
-    (r"/silences/({silence_id}/end/)?|/alerts/{alert_id}/silence/", "GET", USERS),
     (
         r"/(|overview/(alerts|devices)/|patterns/|rejected/|settings/|agent/.*|devices/.*|recent/.*|exports/.*)",
         "GET",
