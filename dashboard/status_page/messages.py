@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from django.template.loader import render_to_string
 from django.utils import timezone
 
-from alerts.notifications.channels import ssrf_guard, webhook
+from alerts.notifications.channels import webhook
 from alerts.notifications.channels.email import MAX_SUBJECT_LENGTH, RecipientMail, send_mails
 from alerts.notifications.channels.transport import ChannelMessage, SendFailed, SendReceipt
 from dashboard.status_page.addresses import page_url
@@ -16,6 +16,8 @@ from dashboard.status_page.models import StatusDelivery, StatusPage, SubscriberK
 from dashboard.status_page.snapshot import PageSnapshot, build_snapshot, public_incidents
 from dashboard.status_page.statuspage_json import StatuspageDocuments
 from dashboard.status_page.subscriptions import confirmation_token, unsubscribe_token
+from rest.outgoing import ssrf_guard
+from rest.outgoing.http_connection import parse_url
 
 log = logging.getLogger(__name__)
 
@@ -111,4 +113,4 @@ def _send_mail(message: Message) -> SendReceipt:
 
 def _post(message: Message) -> SendReceipt:
     headers = {"Content-Type": "application/json", "Idempotency-Key": message.key}
-    return webhook.post(webhook.parse_url(message.address), json.dumps(message.payload).encode(), headers)
+    return webhook.post(parse_url(message.address), json.dumps(message.payload).encode(), headers)

@@ -9,7 +9,6 @@ from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
 
-from alerts.notifications.channels.webhook import parse_url
 from dashboard.status_page.models import (
     ADDRESS_LENGTH,
     StatusComponent,
@@ -19,6 +18,7 @@ from dashboard.status_page.models import (
     SubscriberKind,
 )
 from rest.errors import InvalidField, RateLimited
+from rest.outgoing.http_connection import parse_url
 from rest.rate_limit import Limit, buckets
 
 CONFIRMATION_PERIOD = timedelta(days=2)
