@@ -54,6 +54,7 @@ def run_action(browser: Client, model: str, action: str, rows: list[Any]) -> str
     return browser.post(f"/admin/alerts/{model}/", data, follow=True).content.decode()
 
 
+@pytest.mark.slow
 def test_rule_created_and_changed_in_admin_has_versions(browser: Client):
     assert submit(browser, "rule/add", RULE) == {}
     rule = Rule.objects.get()
@@ -85,6 +86,7 @@ def test_invalid_rule_field_is_rejected_as_in_the_api(browser: Client, invalid: 
     assert not Rule.objects.exists()
 
 
+@pytest.mark.slow
 def test_selected_rules_are_enabled_disabled_and_deleted(browser: Client):
     rules = [create_rule(name=name) for name in "ab"]
     alert = create_alert(rules[0], create_device("boiler"))
@@ -96,6 +98,7 @@ def test_selected_rules_are_enabled_disabled_and_deleted(browser: Client):
     assert (alert.status, alert.resolution, Rule.objects.count()) == ("resolved", "rule", 1)
 
 
+@pytest.mark.slow
 def test_alerts_change_through_actions_only(browser: Client):
     rule = create_rule()
     alerts = [create_alert(rule, create_device(name)) for name in ("boiler", "pump")]
@@ -114,6 +117,7 @@ def test_alerts_change_through_actions_only(browser: Client):
     assert browser.post(f"{path}/delete/", {"post": "yes"}).status_code == 403
 
 
+@pytest.mark.slow
 def test_silence_is_created_changed_and_ended_but_not_deleted(browser: Client):
     now = timezone.now()
     fields = {
@@ -139,6 +143,7 @@ def test_silence_is_created_changed_and_ended_but_not_deleted(browser: Client):
     assert browser.post(f"/admin/alerts/silence/{silence.pk}/delete/", {"post": "yes"}).status_code == 403
 
 
+@pytest.mark.slow
 def test_channel_secrets_are_hidden_and_kept_unless_replaced(browser: Client):
     assert submit(browser, "channel/add", WEBHOOK) == {}
     channel = Channel.objects.get()
@@ -161,6 +166,7 @@ def test_test_message_action_sends_a_test_delivery(browser: Client):
     assert Delivery.objects.get().test
 
 
+@pytest.mark.slow
 def test_invalid_route_field_is_rejected_as_in_the_api(browser: Client):
     fields = {"name": "nights", "enabled": "on", "channels": "hook", "levels": ["critical"]}
     assert list(submit(browser, "route/add", fields | {"channels": ""})) == ["channels"]

@@ -78,6 +78,7 @@ def test_suspended_rule_degrades_health_unless_disabled(reader: ApiClient):
     assert alert_engine_health(reader)[0] == "healthy"
 
 
+@pytest.mark.slow
 def test_last_day_alerts_are_counted_per_visible_device(admin: ApiClient, viewer: ApiClient, stranger: ApiClient):
     rule, now = create_rule(), timezone.now()
     boiler, pump = create_device("boiler", "site a"), create_device("pump")

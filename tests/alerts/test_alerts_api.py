@@ -72,6 +72,7 @@ FILTERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("query", FILTERS)
 def test_list_filters_alerts(reader: ApiClient, alerts_by_letter: dict[str, Alert], query: str):
     response = reader.get(f"alerts?{query}")
@@ -81,6 +82,7 @@ def test_list_filters_alerts(reader: ApiClient, alerts_by_letter: dict[str, Aler
     assert set(response.json["filters"]) == {parameter.partition("=")[0] for parameter in query.split("&") if parameter}
 
 
+@pytest.mark.slow
 def test_list_filters_alerts_by_rule(reader: ApiClient, alerts_by_letter: dict[str, Alert]):
     rule = alerts_by_letter["a"].rule
     assert rule is not None
@@ -96,6 +98,7 @@ def test_invalid_filter_is_rejected_with_its_field(reader: ApiClient, query: str
     assert response.status == 400 and response.json["errors"][0]["field"] == query.partition("=")[0]
 
 
+@pytest.mark.slow
 def test_cursor_returns_every_alert_once_while_new_ones_open(reader: ApiClient, alerts_by_letter: dict[str, Alert]):
     listed, cursor = "", ""
     for number in range(9):
@@ -107,6 +110,7 @@ def test_cursor_returns_every_alert_once_while_new_ones_open(reader: ApiClient, 
     assert listed == "fdcba"
 
 
+@pytest.mark.slow
 def test_person_sees_and_counts_only_alerts_of_visible_devices(
     viewer: ApiClient, stranger: ApiClient, alerts_by_letter: dict[str, Alert]
 ):
@@ -132,6 +136,7 @@ def device_key(device: ApiClient) -> ApiClient:
     return device
 
 
+@pytest.mark.slow
 def test_alert_has_evidence_and_timeline(operator: ApiClient, alerts_by_letter: dict[str, Alert]):
     path = f"alerts/{alerts_by_letter['a'].alert_id}"
     operator.call("PUT", f"{path}/acknowledge", {"note": "looking"})
@@ -220,6 +225,7 @@ def test_invalid_action_body_is_rejected_with_its_field(
     assert AlertEvent.objects.filter(alert=alert).count() == 1
 
 
+@pytest.mark.slow
 def test_actions_need_operate_scope_and_visible_alerts(
     operator: ApiClient, viewer: ApiClient, reader: ApiClient, alerts_by_letter: dict[str, Alert]
 ):
@@ -248,6 +254,7 @@ def test_alert_of_deleted_device_is_visible_without_group_restriction(reader: Ap
     assert viewer.get(f"alerts/{alert.alert_id}").status == 404
 
 
+@pytest.mark.slow
 def test_timeline_shows_the_incident_without_devices_of_other_groups(
     viewer: ApiClient, reader: ApiClient, operator: ApiClient
 ):

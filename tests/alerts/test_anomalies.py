@@ -196,6 +196,7 @@ def test_state_of_an_unwatched_series_is_stored_and_reused_by_the_next_rule(
     assert Alert.objects.get().value == 400
 
 
+@pytest.mark.slow
 def test_training_reads_the_newest_points_of_a_dense_series(
     gateway: ApiClient, create_cpu_rule: RuleFactory, site: None
 ) -> None:

@@ -132,6 +132,7 @@ def test_apply_creates_all_objects_of_a_file() -> None:
     assert set(AuditEntry.objects.values_list("actor", flat=True)) == {"command:apply"}
 
 
+@pytest.mark.slow
 def test_export_applied_to_an_empty_site_restores_it() -> None:
     apply_text(FULL_FILE)
     exported = export()

@@ -21,6 +21,7 @@ def stored_points(admin: ApiClient) -> None:
     create_device("boiler", "site a")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("stored_points")
 def test_unsaved_rule_is_evaluated_on_stored_points(admin: ApiClient, viewer: ApiClient):
     response = admin.post(BACKTEST, {"rule": RULE_FIELDS})
@@ -39,6 +40,7 @@ def test_unsaved_rule_is_evaluated_on_stored_points(admin: ApiClient, viewer: Ap
     assert not Rule.objects.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("stored_points")
 def test_saved_rule_is_evaluated_with_and_without_changes(reader: ApiClient):
     rule = create_rule(device_ids=["boiler"])

@@ -31,6 +31,7 @@ def alert_ids(alerts: list[Alert]) -> list[str]:
     return [alert.alert_id for alert in alerts]
 
 
+@pytest.mark.slow
 def test_unchanged_alerts_are_listed_with_the_reason(operator: ApiClient, alerts: list[Alert]):
     response = operator.post(
         BULK, {"verb": "acknowledge", "alert_ids": [*alert_ids(alerts), "alt_none"], "note": "storm"}
@@ -55,6 +56,7 @@ VERBS: dict[str, tuple[dict[str, Any], int, list[str]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", VERBS)
 def test_filter_selects_alerts_in_a_suitable_state(admin: ApiClient, alerts: list[Alert], verb: str):
     parameters, changed, statuses = VERBS[verb]
@@ -63,6 +65,7 @@ def test_filter_selects_alerts_in_a_suitable_state(admin: ApiClient, alerts: lis
     assert str(changed) in response["message"]
 
 
+@pytest.mark.slow
 def test_filter_by_state_leaves_unsuitable_alerts_unchanged(admin: ApiClient, alerts: list[Alert]):
     body = {"verb": "assign", "owner": "", "filter": {"status": ["resolved", "acknowledged"], "level": "critical"}}
     response = admin.post(BULK, body).json
@@ -72,12 +75,14 @@ def test_filter_by_state_leaves_unsuitable_alerts_unchanged(admin: ApiClient, al
     assert alerts[2].owner == ""
 
 
+@pytest.mark.slow
 def test_person_changes_only_alerts_of_visible_devices(operator: ApiClient, viewer: ApiClient, alerts: list[Alert]):
     assert viewer.post(BULK, {"verb": "resolve", "alert_ids": alert_ids(alerts)}).status == 403
     assert operator.post(BULK, {"verb": "resolve", "filter": {"level": ["warning", "critical"]}}).json["changed"] == 3
     assert Alert.objects.get(pk=alerts[4].pk).status == Status.ACTIVE
 
 
+@pytest.mark.slow
 def test_alerts_beyond_the_batch_are_changed_by_the_next_request(
     admin: ApiClient, alerts: list[Alert], monkeypatch: pytest.MonkeyPatch
 ):
@@ -92,6 +97,7 @@ def test_alerts_beyond_the_batch_are_changed_by_the_next_request(
     ]
 
 
+@pytest.mark.slow
 def test_concurrent_requests_change_each_alert_once(admin: ApiClient, site: None):
     rule = create_rule()
     for number in range(20):

@@ -92,6 +92,7 @@ def test_unreachable_mail_server_is_retried(site: None, settings: Any) -> None:
     assert deliver_alert("email", addresses=["ops@example.com"]).status == "waiting"
 
 
+@pytest.mark.slow
 def test_endless_mail_server_response_times_out(mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(email, "SEND_TIMEOUT", 0.3)
     mailbox.never_ends = True
@@ -228,6 +229,7 @@ def test_send_notification_mails_each_operator_the_alerts_of_visible_devices_onl
     assert not any(word in texts["here@example.com"] for word in ("pump", "valve", "3 devices", "CRITICAL"))
 
 
+@pytest.mark.slow
 def test_apprise_message_has_the_title(receiver: WebhookReceiver) -> None:
     delivery = deliver_alert("apprise", url=f"ntfy://127.0.0.1:{receiver.port}/alerts")
     assert (delivery.status, delivery.error) == ("sent", "")

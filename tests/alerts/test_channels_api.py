@@ -128,6 +128,7 @@ def receiver_url(settings: Any) -> Iterator[str]:
     server.server_close()
 
 
+@pytest.mark.slow
 def test_channel_test_returns_its_delivery(admin: ApiClient, receiver_url: str):
     channel = admin.post(CHANNELS, WEBHOOK | {"url": receiver_url}).json
     sent, failed = (admin.post(f"{CHANNELS}/{channel['channel_id']}/test", {}).json for _ in range(2))
@@ -140,6 +141,7 @@ def test_channel_test_returns_its_delivery(admin: ApiClient, receiver_url: str):
     assert Delivery.objects.filter(test=True).count() == 2
 
 
+@pytest.mark.slow
 def test_reading_needs_operate_and_changes_need_admin(
     operator: ApiClient, reader: ApiClient, viewer: ApiClient, admin: ApiClient
 ):
@@ -168,6 +170,7 @@ NIGHTS: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 def test_route_is_created_changed_and_deleted(admin: ApiClient):
     admin.post(CHANNELS, WEBHOOK)
     created = admin.post(ROUTES, NIGHTS)

@@ -40,6 +40,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(
     st.sampled_from(KINDS),
     st.fixed_dictionaries(
@@ -104,6 +105,7 @@ def test_every_query_aggregation_has_a_measure() -> None:
     assert AGGREGATIONS.keys() == ACCUMULATORS.keys()
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(points=POINTS, window=WINDOWS)
 def test_sums_are_exact_except_for_rounding(points: list[tuple[int, float]], window: int) -> None:
@@ -133,6 +135,7 @@ def fit_line(times: list[int], values: list[float], at: int) -> tuple[float, flo
     return float(slope), float(mean_y + slope * (Fraction(at, SECOND) - mean_x))
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(points=st.lists(st.tuples(st.integers(100_000, 30_000_000), NUMBERS), min_size=1, max_size=40), window=WINDOWS)
 def test_slope_is_that_of_the_least_squares_line(points: list[tuple[int, float]], window: int) -> None:
@@ -144,6 +147,7 @@ def test_slope_is_that_of_the_least_squares_line(points: list[tuple[int, float]]
             assert slope == pytest.approx(fit_line(times, values, 0)[0], rel=1e-8, abs=1e-4)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(points=st.lists(st.tuples(st.integers(100_000, 30_000_000), NUMBERS), min_size=1, max_size=40), window=WINDOWS)
 def test_forecast_extrapolates_the_least_squares_line(points: list[tuple[int, float]], window: int) -> None:
@@ -156,6 +160,7 @@ def test_forecast_extrapolates_the_least_squares_line(points: list[tuple[int, fl
             assert predicted == pytest.approx(fit_line(times, values, times[-1] + 600 * SECOND)[1], rel=1e-8, abs=1e-2)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(points=POINTS, window=WINDOWS)
 def test_rate_and_relative_change_compare_first_and_last_value(points: list[tuple[int, float]], window: int) -> None:

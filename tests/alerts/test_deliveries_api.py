@@ -47,6 +47,7 @@ FILTERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("query", FILTERS)
 def test_list_filters_deliveries(reader: ApiClient, deliveries: dict[str, Delivery], query: str):
     response = reader.get(f"alerts/deliveries?{query}")
@@ -54,6 +55,7 @@ def test_list_filters_deliveries(reader: ApiClient, deliveries: dict[str, Delive
     assert b"of the payload" not in response.raw
 
 
+@pytest.mark.slow
 def test_delivery_has_the_response_of_the_channel(reader: ApiClient, deliveries: dict[str, Delivery]):
     delivery = reader.get("alerts/deliveries").json["deliveries"][-1]
     assert (delivery["status"], delivery["answer_status"], delivery["answer"], delivery["attempts"]) == (
@@ -64,6 +66,7 @@ def test_delivery_has_the_response_of_the_channel(reader: ApiClient, deliveries:
     )
 
 
+@pytest.mark.slow
 def test_person_sees_only_deliveries_of_visible_alerts(
     viewer: ApiClient, stranger: ApiClient, deliveries: dict[str, Delivery]
 ):
@@ -71,6 +74,7 @@ def test_person_sees_only_deliveries_of_visible_alerts(
     assert delivery_names(deliveries, stranger.get("alerts/deliveries").json) == []
 
 
+@pytest.mark.slow
 def test_notifications_of_an_alert_have_only_visible_deliveries(
     reader: ApiClient, viewer: ApiClient, deliveries: dict[str, Delivery]
 ):
@@ -109,6 +113,7 @@ def patterns(site: None) -> None:
         )
 
 
+@pytest.mark.slow
 def test_pattern_is_visible_only_with_all_of_its_devices(
     reader: ApiClient, viewer: ApiClient, stranger: ApiClient, patterns: None
 ):
@@ -121,6 +126,7 @@ def test_pattern_is_visible_only_with_all_of_its_devices(
     assert reader.get("/patterns?limit=1").json[0]["confidence"] == 0.9
 
 
+@pytest.mark.slow
 def test_recent_alerts_are_a_plain_list(reader: ApiClient, viewer: ApiClient, anonymous: ApiClient):
     rule = create_rule()
     for minute, name in enumerate(("boiler", "pump", "fan")):

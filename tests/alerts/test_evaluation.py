@@ -178,6 +178,7 @@ def test_acknowledged_alert_stays_acknowledged_until_it_recovers(
     assert statuses() == ["resolved"]
 
 
+@pytest.mark.slow
 def test_breach_after_a_manual_resolve_opens_a_new_alert(
     gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
 ) -> None:
@@ -204,6 +205,7 @@ def test_only_devices_and_groups_of_the_rule_are_evaluated(
     assert sorted(Alert.objects.values_list("device_name", flat=True)) == ["boiler", "pump"]
 
 
+@pytest.mark.slow
 def test_texts_and_booleans_are_compared_as_they_are(
     gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
 ) -> None:
@@ -234,6 +236,7 @@ def test_disabled_rule_is_not_evaluated_and_its_alerts_are_resolved(
     assert [(alert.status, alert.resolution) for alert in Alert.objects.all()] == [("resolved", "rule")]
 
 
+@pytest.mark.slow
 def test_composite_rule_evaluates_several_metrics_of_a_device(
     gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
 ) -> None:
@@ -292,6 +295,7 @@ def test_out_of_order_points_are_evaluated_by_time(
     assert Alert.objects.count() == 1
 
 
+@pytest.mark.slow
 def test_late_batch_within_an_alert_opens_no_other(
     gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
 ) -> None:
@@ -318,6 +322,7 @@ def test_long_late_batch_is_evaluated_day_by_day(
     assert durations == pytest.approx([7200] * 3, abs=1)
 
 
+@pytest.mark.slow
 def test_merged_commits_are_evaluated_by_time_and_only_once(
     gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
 ) -> None:

@@ -38,6 +38,7 @@ def create_definition(admin: ApiClient, name: str, data_type: str, unit: str = "
     refresh_registry()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("condition", "threshold", "value", "text"),
     [
@@ -70,6 +71,7 @@ def test_value_and_threshold_are_distinguishable_and_the_same_everywhere(
     assert f"<b>{text.split(' is ')[1].rpartition(', ')[0]}</b>" in rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data_type", "condition", "threshold", "values", "message"),
     [
@@ -130,6 +132,7 @@ def test_composite_with_a_text_has_no_number_for_it(
     assert (alert.message, alert.value) == ("boiler: state is not ok and cpu over 90", None)
 
 
+@pytest.mark.slow
 def test_unit_sent_with_the_point_is_shown_where_none_is_defined(
     evaluator: Evaluator, create_cpu_rule: CreateRule, admin: ApiClient, browser: Client
 ) -> None:

@@ -150,6 +150,7 @@ def test_5000_alerts_are_one_delivery_within_two_seconds(receiver: WebhookReceiv
     assert seconds < 2, seconds
 
 
+@pytest.mark.slow
 def test_fifth_alert_opens_an_incident_that_later_alerts_join(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
     rule = create_notifying_rule()
@@ -356,6 +357,7 @@ def test_concurrent_senders_send_each_delivery_once(receiver: WebhookReceiver) -
     assert sum(request.json["count"] for request in receiver.requests) == 60
 
 
+@pytest.mark.slow
 def test_slow_channel_does_not_delay_others(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
     released = threading.Event()

@@ -203,6 +203,7 @@ def test_patterns_do_not_depend_on_alert_order(rows: list[AlertRow], shuffle: An
     assert detect_all(make_columns(rows)) == expected
 
 
+@pytest.mark.slow
 @given(rows=rows_of_few)
 @settings(max_examples=150, deadline=None)
 def test_flapping_equals_reference_count(rows: list[AlertRow]) -> None:

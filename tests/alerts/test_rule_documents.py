@@ -73,6 +73,7 @@ def test_invalid_document_is_rejected_with_its_field(admin: ApiClient, changes: 
     assert not Rule.objects.exists() and not Channel.objects.exists()
 
 
+@pytest.mark.slow
 def test_change_accepts_the_names_of_documents(admin: ApiClient):
     created = admin.post(RULES, DOCUMENT).json
     path = f"{RULES}/{created['rule_id']}"

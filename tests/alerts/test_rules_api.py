@@ -212,6 +212,7 @@ def test_cursor_returns_every_rule_once(reader: ApiClient, five_rules: None):
 # --- changes, versions --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_change_creates_a_version_and_rollback_restores_one(admin: ApiClient):
     rule = create_rule(threshold_value=80)
     changed = admin.call("PATCH", f"{RULES}/{rule.rule_id}", {"threshold_value": 95, "level": "critical"})
@@ -267,6 +268,7 @@ def test_change_with_outdated_etag_is_rejected_with_412(admin: ApiClient):
     assert Rule.objects.get().level == "error"
 
 
+@pytest.mark.slow
 def test_enabling_resumes_a_suspended_rule(operator: ApiClient):
     rule = create_rule(device_groups=["site a"])
     Rule.objects.filter(pk=rule.pk).update(suspended="division by zero")
@@ -289,6 +291,7 @@ def test_deleting_a_rule_resolves_and_keeps_its_alerts(admin: ApiClient):
     assert admin.get(f"alerts/{alert.alert_id}").json["rule_id"] is None
 
 
+@pytest.mark.slow
 def test_every_change_is_in_the_audit_log(admin: ApiClient):
     rule = admin.post(RULES, RULE_FIELDS).json
     admin.call("PATCH", f"{RULES}/{rule['rule_id']}", {"level": "critical"})
@@ -316,6 +319,7 @@ def test_promoted_shadow_rule_replaces_the_live_rule(admin: ApiClient):
     assert admin.post(f"{RULES}/{live.rule_id}/promote", {}).status == 409
 
 
+@pytest.mark.slow
 def test_shadow_rule_is_compared_with_its_live_rule(admin: ApiClient, viewer: ApiClient):
     live = create_rule()
     shadow = admin.post(f"{RULES}/{live.rule_id}/shadow", {"threshold_value": 95}).json
@@ -346,6 +350,7 @@ def test_shadow_rule_is_compared_with_its_live_rule(admin: ApiClient, viewer: Ap
 # --- permissions --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_readers_see_rules_of_their_devices_and_change_none(
     stranger: ApiClient, reader: ApiClient, operator: ApiClient
 ):
@@ -370,6 +375,7 @@ BEYOND: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fields", BEYOND)
 def test_operator_does_not_switch_rules_that_reach_other_groups(operator: ApiClient, fields: dict[str, Any]):
     create_device("boiler", "site a"), create_device("pump", "site b")
@@ -383,6 +389,7 @@ def test_operator_does_not_switch_rules_that_reach_other_groups(operator: ApiCli
     assert Rule.objects.get().enabled and Rule.objects.get().version == 1
 
 
+@pytest.mark.slow
 def test_shared_rule_shows_only_what_concerns_the_own_group(admin: ApiClient, viewer: ApiClient):
     boiler, pump = create_device("boiler", "site a"), create_device("pump", "site b")
     rule = create_rule(device_ids=["boiler", "pump"], device_groups=["site b", "site a"])

@@ -53,6 +53,7 @@ def send_until(gateway: ApiClient, device: str, ended: threading.Event) -> None:
         send(gateway, 1.0, metric="idle", device=device)
 
 
+@pytest.mark.slow
 def test_rule_created_while_the_evaluator_reads_applies_to_the_next_commit(
     gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,6 +71,7 @@ def test_rule_created_while_the_evaluator_reads_applies_to_the_next_commit(
     assert Alert.objects.get().value == 95.0
 
 
+@pytest.mark.slow
 def test_device_added_to_a_group_is_evaluated_from_the_next_commit(
     gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
 ) -> None:
@@ -83,6 +85,7 @@ def test_device_added_to_a_group_is_evaluated_from_the_next_commit(
     assert sorted(Alert.objects.values_list("device_name", flat=True)) == ["pump_0", "pump_1", "pump_2"]
 
 
+@pytest.mark.slow
 def test_commits_deleted_while_the_evaluator_reads_are_evaluated_by_time(
     gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,6 +107,7 @@ def test_commits_deleted_while_the_evaluator_reads_are_evaluated_by_time(
     assert sorted(Alert.objects.values_list("device_name", flat=True)) == ["boiler", "pump"]
 
 
+@pytest.mark.slow
 def test_composite_rule_joins_numbers_and_texts_of_one_commit_by_time(
     gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
 ) -> None:

@@ -36,6 +36,7 @@ def list_fields(raised: pytest.ExceptionInfo[InvalidFields]) -> list[str]:
     return [field for field, _ in raised.value.fields]
 
 
+@pytest.mark.slow
 def test_silence_covers_alerts_that_match_every_non_empty_list(site: None) -> None:
     inside, outside = create_devices(1, "site a")[0], create_devices(1, prefix="other")[0]
     hot_rule, wet_rule = (
@@ -152,6 +153,7 @@ def test_window_from_a_time_to_the_same_time_is_24_hours() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 @given(
     at=st.datetimes(datetime(2024, 1, 1), datetime(2028, 1, 1), timezones=st.just(UTC)),
     days=st.sets(st.integers(0, 6), min_size=1),

@@ -22,6 +22,7 @@ def body(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in defaults.items() if value is not None}
 
 
+@pytest.mark.slow
 def test_silence_is_created_changed_and_ended(operator: ApiClient):
     create_device("boiler", "site a")
     created = operator.post(SILENCES, body(levels=["warning"]))
@@ -73,6 +74,7 @@ def test_invalid_silence_is_rejected_with_its_field(admin: ApiClient, fields: di
     assert not Silence.objects.exists()
 
 
+@pytest.mark.slow
 def test_person_silences_only_visible_devices_and_sees_related_silences(
     operator: ApiClient, viewer: ApiClient, admin: ApiClient, stranger: ApiClient
 ):

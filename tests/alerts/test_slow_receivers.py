@@ -109,6 +109,7 @@ def test_failing_channels_leave_threads_to_the_others(
     assert receiver.requests[0].at - started < 0.8
 
 
+@pytest.mark.slow
 def test_action_that_outlasts_its_lease_is_not_started_again_by_its_sender(site: None, settings: Any) -> None:
     settings.ALERT_ACTIONS = {"wait": "tests.alerts.test_slow_receivers.wait_for_release"}
     channel_lifecycle.create_channel({"name": "slow", "kind": "action", "action": "wait"}, "user:admin")
@@ -130,6 +131,7 @@ def wait_for_release(payload: dict[str, Any]) -> None:
     action_released.wait(10)
 
 
+@pytest.mark.slow
 def test_each_failed_attempt_writes_a_log_line(receiver: WebhookReceiver, caplog: pytest.LogCaptureFixture) -> None:
     receiver.reply = lambda request: (503, {}, b"")
     create_webhook(receiver.url)

@@ -47,6 +47,7 @@ def acknowledge_all() -> None:
     alert_actions.acknowledge(Alert.objects.all(), "user:somebody")
 
 
+@pytest.mark.slow
 def test_notification_repeats_until_the_alert_is_acknowledged(receiver: WebhookReceiver) -> None:
     create_webhook(receiver.url)
     create_route(repeat_minutes=10)
@@ -59,6 +60,7 @@ def test_notification_repeats_until_the_alert_is_acknowledged(receiver: WebhookR
     assert len(receiver.requests) == 3
 
 
+@pytest.mark.slow
 def test_escalation_goes_step_by_step_and_stops_on_acknowledgement(receiver: WebhookReceiver) -> None:
     for name in ("hook", "chief", "owner"):
         create_webhook(f"{receiver.url}/{name}", name)

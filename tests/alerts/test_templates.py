@@ -45,6 +45,7 @@ def test_invalid_template_is_rejected_with_accepted_placeholders(text: str) -> N
     assert "{device}, {device_name}, {group}" in (check_template(text) or "")
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.one_of(

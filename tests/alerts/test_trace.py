@@ -37,6 +37,7 @@ def detail(trace: EvaluationTrace, label: str) -> str:
     return next(step.detail for step in trace.steps if step.label == label)
 
 
+@pytest.mark.slow
 def test_trace_of_an_alert_lists_values_trigger_count_and_deliveries(
     gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
 ) -> None:
@@ -63,6 +64,7 @@ def test_too_few_breaches_are_the_reason_for_no_alert(
     assert trace.verdict == "It did not fire: trigger count: 2 of 3 breaches within 60 s."
 
 
+@pytest.mark.slow
 def test_cooldown_is_the_reason_for_no_alert(
     gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
 ) -> None:
@@ -97,6 +99,7 @@ def test_missing_values_and_disabled_rule_are_reasons_for_no_alert(
     assert trace_rule(rule).verdict == "It did not fire: rule: version 2 was disabled."
 
 
+@pytest.mark.slow
 def test_trace_uses_the_rule_version_of_that_time(
     gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
 ) -> None:
@@ -114,6 +117,7 @@ def test_trace_uses_the_rule_version_of_that_time(
     assert states(trace_now)["Value"] == "no"
 
 
+@pytest.mark.slow
 def test_trace_lists_the_silence(gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator) -> None:
     create_channel({"name": "log", "kind": "action", "action": "log_alert"}, "user:ana")
     rule = create_cpu_rule(notification_channels=["log"])
@@ -186,6 +190,7 @@ def deleted_alert(gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: E
     return rule
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("prepare", "reason"),
     [
@@ -211,6 +216,7 @@ def test_breach_without_an_open_alert_has_a_reason(
     assert trace.verdict.startswith(f"It did not fire: {reason}")
 
 
+@pytest.mark.slow
 def test_trace_of_an_alert_agrees_with_it_after_rule_values_and_groups_have_changed(
     gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
 ) -> None:

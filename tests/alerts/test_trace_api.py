@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import pytest
+
 from alerts.evaluation.evaluator import Evaluator
 from alerts.models import Alert, Rule
 from metrics.storage.read.commit_stream import read_stream_state
@@ -11,6 +13,7 @@ from tests.conftest import ApiClient
 RuleFactory = Callable[..., Rule]
 
 
+@pytest.mark.slow
 def test_trace_explains_why_a_rule_did_not_open_an_alert(
     gateway: ApiClient, reader: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
 ) -> None:
@@ -24,6 +27,7 @@ def test_trace_explains_why_a_rule_did_not_open_an_alert(
     assert [point["value"] for point in response.json["values"]] == [50.0, 95.0, 96.0]
 
 
+@pytest.mark.slow
 def test_trace_explains_why_an_alert_was_opened(
     gateway: ApiClient, reader: ApiClient, stranger: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
 ) -> None:
@@ -47,6 +51,7 @@ def test_trace_of_unknown_or_invisible_object_returns_404(
     assert reader.get(f"alerts/rules/{rule.rule_id}/trace").status == 400
 
 
+@pytest.mark.slow
 def test_evaluator_metrics_have_the_documented_fields(
     gateway: ApiClient, reader: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
 ) -> None:

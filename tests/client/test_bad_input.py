@@ -222,6 +222,7 @@ def test_key_of_a_profile_is_not_sent_to_another_url(tmp_path: Path) -> None:
 # --- the REST client ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_request_is_repeated_after_the_time_that_a_busy_site_names() -> None:
     pauses: list[float] = []
     busy = (429, {"Retry-After": "7", **JSON}, b"{}")
@@ -230,6 +231,7 @@ def test_request_is_repeated_after_the_time_that_a_busy_site_names() -> None:
     assert pauses == [7.0, 7.0] and len(received) == 3
 
 
+@pytest.mark.slow
 def test_busy_site_raises_once_the_patience_is_exceeded() -> None:
     busy = (503, {"Retry-After": "40", "Content-Type": "application/problem+json"}, b'{"detail": "restarting"}')
     pauses: list[float] = []
@@ -238,6 +240,7 @@ def test_busy_site_raises_once_the_patience_is_exceeded() -> None:
     assert pauses == [40.0] and len(received) == 2
 
 
+@pytest.mark.slow
 def test_redirect_is_not_followed_with_the_key() -> None:
     with server((302, {"Location": "/elsewhere"}, b""), (200, JSON, b"{}")) as (url, received):
         with pytest.raises(NotTheSite, match="redirects to /elsewhere"):
@@ -245,6 +248,7 @@ def test_redirect_is_not_followed_with_the_key() -> None:
         assert [request["path"] for request in received] == ["/api/v1/telemetry/devices"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
@@ -261,6 +265,7 @@ def test_each_failure_has_its_error(answer: Answer, error: type[Exception]) -> N
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.slow
 def test_dripping_response_ends_after_the_timeout() -> None:
     class Dripping(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

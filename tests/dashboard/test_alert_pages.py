@@ -46,18 +46,21 @@ class TestInbox:
     def test_empty_inbox_shows_no_open_alerts(self, client: Client):
         assert "No open alerts" in client.get("/alerts/").content.decode()
 
+    @pytest.mark.slow
     def test_inbox_shows_message_value_threshold_and_unit(self, client: Client, visible_alert: Alert):
         MetricDefinition.objects.create(name="temperature", data_type="numeric", unit="celsius")
         page = client.get("/alerts/").content.decode()
         for text in ("Room 7 is too warm", "4.25\xa0°C", "threshold 2", "Critical", "<title>(1) Alerts"):
             assert text in page
 
+    @pytest.mark.slow
     def test_alerts_are_ordered_by_level_and_then_newest_first(self, client: Client, rule: Rule):
         for number, level in enumerate(["warning", "emergency", "info", "critical", "error", "critical"]):
             open_alert(rule, f"d{number}", f"{level} {number}", minutes_ago=60 - number, level=level)
         expected = ["emergency 1", "critical 5", "critical 3", "error 4", "warning 0", "info 2"]
         assert row_titles(client.get("/alerts/").content.decode()) == expected
 
+    @pytest.mark.slow
     def test_inbox_has_a_section_for_each_status(self, client: Client, rule: Rule):
         alerts = {name: open_alert(rule, name, name) for name in ("free", "taken", "over")}
         alert_actions.acknowledge(queryset_of(alerts["taken"]), "user:ana")
@@ -201,6 +204,7 @@ class TestPermissions:
 
 
 class TestActions:
+    @pytest.mark.slow
     def test_acknowledge_sets_the_owner(self, client: Client, visible_alert: Alert):
         page = client.post("/alerts/act/", {"acknowledge": visible_alert.alert_id}, follow=True).content.decode()
         assert "1 alert acknowledged." in page and "Acknowledged <span>1</span>" in page
@@ -220,6 +224,7 @@ class TestActions:
         client.post("/alerts/act/", {"verb": "assign", "alert": visible_alert.alert_id, "owner": ""})
         assert queryset_of(visible_alert).get().owner == ""
 
+    @pytest.mark.slow
     def test_comment_without_note_is_rejected(self, client: Client, visible_alert: Alert):
         form = {"verb": "comment", "alert": visible_alert.alert_id, "note": " "}
         assert "Enter a note first" in client.post("/alerts/act/", form, follow=True).content.decode()
@@ -228,6 +233,7 @@ class TestActions:
         assert response["changed"] == {visible_alert.alert_id: state}
         assert visible_alert.events.last().note == "Seen."
 
+    @pytest.mark.slow
     def test_empty_selection_and_unknown_action_are_rejected(self, client: Client, visible_alert: Alert):
         page = client.post("/alerts/act/", {"verb": "resolve"}, follow=True).content.decode()
         assert "Select at least one alert" in page

@@ -99,6 +99,7 @@ def receiver_port() -> Iterator[int]:
     server.server_close()
 
 
+@pytest.mark.slow
 def test_test_notification_shows_the_response(client: Client, receiver_port: int, settings: Any):
     settings.ALLOW_PRIVATE_WEBHOOKS = [ip_network("127.0.0.0/8")]
     webhook_channel = Channel.objects.create(name="hook", kind="webhook", url=f"http://127.0.0.1:{receiver_port}/")
@@ -166,6 +167,7 @@ class TestRoutes:
 
 
 class TestPermissions:
+    @pytest.mark.slow
     def test_operators_read_admins_change_and_viewers_get_403(self, webhook_channel: Channel):
         viewer, operator = client_of("v"), client_of("o", operates=True)
         create_notifying_rule()
@@ -182,6 +184,7 @@ class TestPermissions:
             assert operator.post(f"/channels/{path}", CHANNEL).status_code == 403
         assert operator.post("/channels/routes/new/", ROUTE).status_code == 403
 
+    @pytest.mark.slow
     def test_operators_see_channels_routes_and_deliveries_of_their_groups_only(self, webhook_channel: Channel):
         operator, path = client_of("o", operates=True), f"/channels/{webhook_channel.channel_id}/"
         rule = create_notifying_rule(device_groups=["site b"])
@@ -227,6 +230,7 @@ class TestFailingChannels:
         expected = r"Retrying \(HTTP 500, attempt 7 of 10, next <time datetime=\"[^\"]+\">20:05</time>\)"
         assert re.search(expected, page)
 
+    @pytest.mark.slow
     def test_final_failure_is_shown_on_the_alert_page_and_counted_on_the_overview(self, client: Client, alert: Alert):
         self.fail(10)
         delivery = Delivery.objects.get()
@@ -248,6 +252,7 @@ class TestFailingChannels:
         page = client.get(f"/alerts/{alert.alert_id}/").content.decode()
         assert "Sent (HTTP 204)" in page and "strap bad" not in page
 
+    @pytest.mark.slow
     def test_overview_shows_failing_channels_to_operators_but_not_to_viewers(self, alert: Alert):
         self.fail(7)
         assert "channel failing" in client_of("operator", operates=True).get("/").content.decode()

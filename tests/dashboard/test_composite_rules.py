@@ -82,6 +82,7 @@ class TestUnedited:
         rule.refresh_from_db()
         assert rule.version == 1 and lifecycle.document_of(rule) == document_before
 
+    @pytest.mark.slow
     def test_maximum_number_of_conditions_and_duplicates_stay_unchanged(self, client: Client):
         equivalent = [WARM, WARM | {"kind": "threshold"}, WARM | {"aggregation": ""}]
         rule = create_rule([*equivalent, RISING, ANOMALOUS, FORECAST, *reversed(equivalent[:2])])
@@ -89,6 +90,7 @@ class TestUnedited:
         assert "No changes to save" in save(client, rule, SubmittedForm(page).fields)
         assert "data-blank" not in page.split("<template")[0]
 
+    @pytest.mark.slow
     def test_fields_without_input_stay_unchanged(self, client: Client):
         other_fields = {
             "metric_name": "of the room",
@@ -100,6 +102,7 @@ class TestUnedited:
         rule = create_rule([WARM, RISING], **other_fields, auto_resolve_timeout=timeout, description=description)
         assert "No changes to save" in save(client, rule, form_of(client, rule))
 
+    @pytest.mark.slow
     def test_editing_one_condition_leaves_the_others_unchanged(self, client: Client):
         rule = create_rule(CONDITIONS[1:5])
         conditions_before, fields = conditions_of(rule), form_of(client, rule)
@@ -115,6 +118,7 @@ class TestUnedited:
 
 
 class TestEdited:
+    @pytest.mark.slow
     def test_every_kind_of_condition_can_be_selected(self, client: Client):
         page = client.get("/rules/new/").content.decode()
         row = page[page.index('name="c_kind"') :].split("</select>")[0]
@@ -153,6 +157,7 @@ class TestEdited:
         assert conditions_of(rule) == [ANOMALOUS, FORECAST, {"metric_name": "temperature"} | expected]
         assert "No changes to save" in save(client, rule, form_of(client, rule))
 
+    @pytest.mark.slow
     def test_blank_row_is_ignored(self, client: Client):
         rule = create_rule([WARM, RISING, ANOMALOUS])
         fields = form_of(client, rule)
@@ -208,6 +213,7 @@ class TestEdited:
             assert SubmittedForm(response.content.decode()).fields[field][1] == fields[field][1]
         assert "marked below." in page
 
+    @pytest.mark.slow
     def test_any_metric_is_rejected_in_a_condition(self, client: Client):
         rule = create_rule([WARM, RISING])
         fields = form_of(client, rule)
@@ -218,6 +224,7 @@ class TestEdited:
             and "accepted for absence rules only" in page
         )
 
+    @pytest.mark.slow
     def test_too_few_conditions_and_a_missing_metric_are_rejected(self, client: Client):
         rule = create_rule([WARM, RISING])
         fields = form_of(client, rule)
@@ -227,6 +234,7 @@ class TestEdited:
         fields["c_threshold_value"][0] = ""
         assert "<b>Conditions:</b> a list of 2 to 8" in save(client, rule, fields)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("kind", [kind for kind in RuleKind.values if kind != "composite"])
     def test_another_kind_of_rule_ignores_the_rows(self, client: Client, kind: str):
         rule = create_rule([WARM, RISING], threshold_value=3)

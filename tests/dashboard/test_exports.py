@@ -43,6 +43,7 @@ def choose(browser_page: BrowserPage, devices: list[str], metrics: list[str]) ->
             browser_page.page.press(field, "Enter")
 
 
+@pytest.mark.slow
 def test_page_and_suggestions_require_login(client: Client, cold_rooms: None):
     for path in (PAGE, "/exports/names/devices/", "/exports/names/metrics/"):
         assert Client().get(path)["Location"] == f"/login/?next={path}"

@@ -46,6 +46,7 @@ def children_of_page(page: str) -> list[str]:
     return re.findall(r'<li class="child .*?<a href="/alerts/alt_\w+/">([^<]+)</a>', page, re.DOTALL)
 
 
+@pytest.mark.slow
 def test_each_row_is_titled_by_its_own_worst_alert(client: Client, mill: dict[str, Alert]):
     assert rows_of_page(client.get("/alerts/").content.decode()) == [
         ("arow warning pick alone", "pump is too warm"),
@@ -54,6 +55,7 @@ def test_each_row_is_titled_by_its_own_worst_alert(client: Client, mill: dict[st
     ]
 
 
+@pytest.mark.slow
 def test_rows_are_struck_through_only_when_every_member_is_resolved(client: Client, mill: dict[str, Alert]):
     assert client.get("/alerts/").content.decode().count("incident still open") == 1
     assert client.get(f"/alerts/updates/?shown={mill['oven'].alert_id}").json()["alerts"] == {
@@ -65,6 +67,7 @@ def test_rows_are_struck_through_only_when_every_member_is_resolved(client: Clie
     assert "incident still open" not in page
 
 
+@pytest.mark.slow
 def test_children_have_value_owner_and_actions(client: Client, mill: dict[str, Alert]):
     page = client.get("/alerts/").content.decode()
     assert children_of_page(page) == ["gate is too warm", "fan is too warm", "door is too warm"]
@@ -74,12 +77,14 @@ def test_children_have_value_owner_and_actions(client: Client, mill: dict[str, A
     assert '<span title="ana">ana</span>' in fan
 
 
+@pytest.mark.slow
 def test_search_shows_the_alert_that_matched(client: Client, mill: dict[str, Alert]):
     for name, css in (("gate", "arow info pick alone"), ("fan", "arow warning pick"), ("door", "arow critical pick")):
         page = client.get("/alerts/", {"q": name}).content.decode()
         assert rows_of_page(page) == [(css, f"{name} is too warm")] and children_of_page(page) == []
 
 
+@pytest.mark.slow
 def test_action_on_a_row_changes_only_the_alerts_of_the_row(client: Client, mill: dict[str, Alert]):
     incident = Incident.objects.get(cause="group:mill")
     form = {"verb": "resolve", "alert": f"{incident.incident_id}:active", "filters": "level=info"}

@@ -88,6 +88,7 @@ def test_text_of_a_number_is_close_to_it_and_without_exponent_in_ordinary_sizes(
     assert "." not in text or not text.split("e")[0].endswith("0")
 
 
+@pytest.mark.slow
 @given(st.one_of(st.tuples(NUMBERS, NUMBERS), NEIGHBOURS), UNITS)
 def test_texts_differ_where_numbers_differ(pair, unit):
     value, threshold = pair
@@ -95,6 +96,7 @@ def test_texts_differ_where_numbers_differ(pair, unit):
     assert (texts[0] == texts[1]) == (value == threshold)
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(1e-3, 1e12).map(lambda number: round(number, 4)), max_size=20))
 def test_list_of_numbers_has_one_format(numbers):
     texts = align([with_unit(number, "°C") for number in numbers])

@@ -39,6 +39,7 @@ def test_count_over_the_bound_is_written_with_plus(number: int, text: str):
     assert str(BoundedCount(number)) == text and bool(BoundedCount(number)) == (number > 0)
 
 
+@pytest.mark.slow
 def test_counting_stops_at_the_bound_of_each_status_and_level(admin_user: Any):
     create_open_alerts(MAX_COUNT + 100)
     create_open_alerts(3, level=Level.EMERGENCY)
@@ -52,6 +53,7 @@ def test_counting_stops_at_the_bound_of_each_status_and_level(admin_user: Any):
     assert levels["warning"] == ("999+", "999+") and levels["critical"] == ("2", "0") and levels["info"] == ("0", "0")
 
 
+@pytest.mark.slow
 def test_frame_and_title_show_999_plus_alerts(client: Client):
     create_open_alerts(MAX_COUNT + 1)
     page = client.get("/devices/").content.decode()

@@ -179,6 +179,7 @@ class TestManyDevices:
         page = viewer.get("/").content.decode()
         assert "1 of 300 devices is offline" in page and "299 without data yet." in page
 
+    @pytest.mark.slow
     def test_tick_requires_every_device_online(self, client: Client):
         last_seen.clear_cache()
         page = client.get("/").content.decode()

@@ -61,6 +61,7 @@ def test_inbox_shows_metric_reason_and_sender(client: Client, battery_definition
     assert "No rejected points with" in client.get("/rejected/?q=none").content.decode()
 
 
+@pytest.mark.slow
 def test_operators_replay_and_dismiss_and_viewers_read(battery_definition: Any):
     visible = Rejected.objects.get(device_id="boiler-7").pk
     hidden = Rejected.objects.get(device_id="elsewhere").pk
@@ -96,6 +97,7 @@ def test_dismissed_row_is_deleted(client: Client, battery_definition: Any):
     assert "2 rejected points dismissed." in page and "elsewhere" not in page
 
 
+@pytest.mark.slow
 def test_list_has_pages_and_takes_few_queries(client: Client, django_assert_max_num_queries: Any):
     now = time.time()
     rows = [
@@ -111,6 +113,7 @@ def test_list_has_pages_and_takes_few_queries(client: Client, django_assert_max_
     assert client.get("/rejected/?from=x").status_code == 200
 
 
+@pytest.mark.slow
 def test_admin_action_replays_selected_rows(client: Client, battery_definition: Any):
     battery_definition.max_value = 200
     battery_definition.save()

@@ -41,6 +41,7 @@ def form_of(rule: Rule, **changes: Any) -> dict[str, Any]:
 
 
 class TestForm:
+    @pytest.mark.slow
     def test_submitted_form_creates_a_rule(self, client: Client):
         response = client.post("/rules/new/", FORM)
         rule = live_rule()
@@ -134,6 +135,7 @@ class TestVersions:
         client.post(f"/rules/{rule.rule_id}/", form_of(live_rule(), threshold_value="7"))
         assert live_rule().threshold_value == 7
 
+    @pytest.mark.slow
     def test_earlier_version_is_restored(self, client: Client, rule: Rule):
         lifecycle.change(rule, {"threshold_value": 9}, "user:ana")
         restored = client.post(f"/rules/{rule.rule_id}/restore/", {"version": "1"}, follow=True)
@@ -142,6 +144,7 @@ class TestVersions:
             page = client.post(f"/rules/{rule.rule_id}/restore/", {"version": version}, follow=True).content.decode()
             assert "Not restored" in page
 
+    @pytest.mark.slow
     def test_shadow_is_created_compared_and_promoted(self, client: Client, rule: Rule):
         client.post(f"/rules/{rule.rule_id}/", form_of(rule, **{"as": "shadow"}))
         shadow = Rule.objects.get(mode=Mode.SHADOW)
@@ -191,6 +194,7 @@ class TestList:
 
 
 class TestPermissions:
+    @pytest.mark.slow
     def test_viewers_read_operators_switch_and_admins_change_rules(self, rule: Rule):
         viewer, operator = client_of("v"), client_of("o", operates=True)
         lifecycle.change(rule, {"device_groups": ["site a"]}, "user:ana")
@@ -204,6 +208,7 @@ class TestPermissions:
         page = operator.post(f"/rules/{rule.rule_id}/switch/", {"enabled": "no", "back": "list"}, follow=True)
         assert "Too warm disabled." in page.content.decode() and not live_rule().enabled
 
+    @pytest.mark.slow
     def test_rule_of_all_devices_is_shown_to_operators_without_a_switch(self, rule: Rule):
         operator = client_of("o", operates=True)
         for path in ("/rules/", f"/rules/{rule.rule_id}/"):

@@ -127,6 +127,7 @@ class TestFromAnAlert:
 
 
 class TestPermissions:
+    @pytest.mark.slow
     def test_viewers_read_and_operators_silence_visible_devices(self, visible_alert: Alert):
         viewer, operator = client_of("v"), client_of("o", operates=True)
         Device.objects.create(device_id="elsewhere")

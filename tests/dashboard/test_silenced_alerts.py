@@ -43,6 +43,7 @@ def notes_of(page: str) -> list[str]:
     return re.findall(r'class="talk">([^<]+)<', page)
 
 
+@pytest.mark.slow
 def test_every_list_shows_the_end_and_the_author_of_a_silence(client: Client, rule: Rule, alert: Alert):
     open_alert(rule, "room-8", "Room 8 is too warm")
     covering = silence()
@@ -63,6 +64,7 @@ def test_related_alerts_are_shown_as_silenced(client: Client, rule: Rule, alert:
     assert "Silence 1 h" in page and "silenced until" in text_of(page[page.index(">Same rule<") :])
 
 
+@pytest.mark.slow
 def test_alert_page_offers_to_end_the_silence_instead_of_another(client: Client, alert: Alert):
     path = f"/alerts/{alert.alert_id}/"
     assert "Silence 1 h" in client.get(path).content.decode()
@@ -77,6 +79,7 @@ def test_alert_page_offers_to_end_the_silence_instead_of_another(client: Client,
     assert "Silenced by ravi until" in timeline and "Silence of ravi ended Defrosting" in timeline
 
 
+@pytest.mark.slow
 def test_silence_until_resolved_is_shown_as_such(client: Client, alert: Alert):
     client.post(f"/alerts/{alert.alert_id}/silence/", {"lasting": "resolved"})
     page = text_of(client.get(f"/alerts/{alert.alert_id}/").content.decode())

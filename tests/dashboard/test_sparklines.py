@@ -61,6 +61,7 @@ class TestSparkline:
         end = alert.triggered_at + timedelta(minutes=30)
         assert sparkline["values"] == [1, 3, 1] and sparkline["until"] == round(end.timestamp() * 1000)
 
+    @pytest.mark.slow
     def test_alerts_of_one_query_have_their_own_windows(self, client: Client, rule: Rule, gateway: ApiClient):
         send_values(gateway, "a", {n: n for n in range(100, 300, 5)})
         alerts = [resolve(open_alert(rule, "a", f"alert {n}", minutes_ago=n)) for n in (150, 155, 240)]
@@ -85,6 +86,7 @@ class TestSparkline:
     def test_series_without_points_has_an_empty_sparkline(self, client: Client, rule: Rule):
         assert sparkline_of(client, open_alert(rule, "room-7", "Room 7 is not heard", value=None))["values"] == []
 
+    @pytest.mark.slow
     def test_alerts_of_any_metric_or_deleted_device_have_no_sparkline(
         self, client: Client, rule: Rule, gateway: ApiClient
     ):
@@ -122,6 +124,7 @@ class TestSparkline:
 
 
 class TestPermissions:
+    @pytest.mark.slow
     def test_viewer_gets_sparklines_of_visible_devices(self, rule: Rule, gateway: ApiClient):
         visible_alert, hidden_alert = (
             open_alert(rule, name, f"{name} is too warm") for name in ("room-7", "elsewhere")
@@ -163,6 +166,7 @@ class TestCost:
             statement_counts.append(len(statements))
         assert statement_counts[0] <= 16 and statement_counts[1] <= 48, statement_counts
 
+    @pytest.mark.slow
     def test_inbox_itself_reads_no_points(self, client: Client, rule: Rule, monkeypatch: pytest.MonkeyPatch):
         open_alert(rule, "room-7", "Room 7 is too warm")
         monkeypatch.setattr("dashboard.sparklines.execute_query", None)

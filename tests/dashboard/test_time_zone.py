@@ -32,6 +32,7 @@ def zone_named_by(client: Client, path: str) -> list[str]:
     return re.findall(r'Times in <a href="/settings/">([^<]+)</a>', client.get(path).content.decode())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("chosen", "browser", "zone"),
     [
@@ -51,6 +52,7 @@ def test_every_page_names_the_zone_once(
     assert f"Times in {zone}</a>" in client.get("/admin/").content.decode()
 
 
+@pytest.mark.slow
 def test_times_of_lists_pages_and_the_admin_are_in_the_zone(client: Client, rule: Rule):
     zone = ZoneInfo("Asia/Kathmandu")
     client.cookies[CHOSEN] = zone.key
@@ -69,6 +71,7 @@ def test_times_of_lists_pages_and_the_admin_are_in_the_zone(client: Client, rule
         assert "UTC" not in client.get(path).content.decode(), path
 
 
+@pytest.mark.slow
 def test_settings_save_the_zone_and_return_to_that_of_the_browser(client: Client):
     client.cookies[BROWSER] = "Asia/Kathmandu"
     page = client.post("/settings/", {"time_zone": "Europe/Oslo"}, follow=True).content.decode()

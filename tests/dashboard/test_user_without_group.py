@@ -45,6 +45,7 @@ def test_every_page_answers_without_content_of_any_group(newcomer: Client, path:
         assert page.count(HINT) == 1
 
 
+@pytest.mark.slow
 def test_overview_and_inbox_show_zeros(newcomer: Client):
     assert "0 devices" in newcomer.get("/").content.decode()
     assert "0 open, 0 unacknowledged" in newcomer.get("/alerts/").content.decode()
@@ -53,6 +54,7 @@ def test_overview_and_inbox_show_zeros(newcomer: Client):
     assert "unacknowledged" not in newcomer.get("/overview/alerts/").content.decode()
 
 
+@pytest.mark.slow
 def test_members_and_admins_get_no_hint(client: Client, newcomer: Client):
     assert HINT not in client.get("/").content.decode()
 

@@ -214,6 +214,7 @@ def test_requests_do_not_wait_while_states_are_refreshed(reader: ApiClient, admi
     assert reader.get("/telemetry/status").json["devices"] == STATES | {"silent": 0, "reporting": 2}
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.one_of(st.none(), st.floats(-100, 2000)), st.integers(0, 100)), max_size=20))
 def test_state_counts_match_the_state_of_each_device(devices: list[tuple[float | None, int]]):
     now = datetime(2026, 1, 1, tzinfo=UTC)
@@ -229,6 +230,7 @@ def test_state_counts_match_the_state_of_each_device(devices: list[tuple[float |
     }
 
 
+@pytest.mark.slow
 def test_dashboard_has_the_fields_of_the_alerting_document(reader: ApiClient, viewer: ApiClient, fleet: None):
     rule = create_rule()
     for device in ("late", "silent"):
@@ -264,6 +266,7 @@ def test_all_but_the_public_status_need_authentication(anonymous: ApiClient, gat
 # --- GET /telemetry/history -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_history_returns_a_metric_of_the_last_hours(
     reader: ApiClient, viewer: ApiClient, stranger: ApiClient, fleet: None
 ):
@@ -313,6 +316,7 @@ def test_history_of_a_device_key_is_limited_to_its_device(device: ApiClient):
         assert device.get(path + devices).status == 403
 
 
+@pytest.mark.slow
 def test_history_without_a_metric_returns_point_counts_by_hour(
     reader: ApiClient, viewer: ApiClient, stranger: ApiClient, fleet: None
 ):

@@ -208,6 +208,7 @@ def test_roles_and_groups_are_read_from_the_configured_claims(
     assert admin_client.get("keys").status == 403  # a caller restricted to groups has no admin permissions
 
 
+@pytest.mark.slow
 def test_cached_keys_stay_valid_while_the_issuer_is_unreachable(
     anonymous: ApiClient, issuer: IssuerServer, clock: Clock
 ) -> None:

@@ -150,6 +150,7 @@ def test_key_can_change_its_name_and_expiry_but_not_its_rights(admin: ApiClient)
     assert stale.status == 412
 
 
+@pytest.mark.slow
 def test_invalid_key_is_rejected_at_all_endpoints(admin: ApiClient) -> None:
     revoked, revoked_client = create_key(admin)
     expired, expired_client = create_key(admin)
@@ -244,6 +245,7 @@ def test_group_key_reads_only_devices_of_the_group(admin: ApiClient, group: Devi
     assert reader.post("devices/press-1/telemetry", point()).status == 403
 
 
+@pytest.mark.slow
 def test_changes_of_a_group_apply_to_its_keys(admin: ApiClient, group: DeviceGroup) -> None:
     _, gateway = create_key(admin, scope="ingest", group="site a")
     _, reader = create_key(admin, scope="read", group="site a")

@@ -100,6 +100,7 @@ def test_recording_older_than_the_retention_is_rejected_with_a_hint() -> None:
     assert "--now shifts a recording" in out.getvalue()
 
 
+@pytest.mark.slow
 def test_loading_a_shifted_recording_twice_changes_nothing() -> None:
     load(RECORDING, "--device", "pump", "--now")
     first = points("pump", "rogue_agent_key_hold")
@@ -234,6 +235,7 @@ def test_device_and_metric_options_override_the_columns(tmp_path: Path) -> None:
     assert not Device.objects.filter(device_id="a").exists()
 
 
+@pytest.mark.slow
 def test_gzip_file_and_standard_input_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gzip_file = tmp_path / "pressure.csv.gz"
     gzip_file.write_bytes(gzip.compress(RECORDING.read_bytes()))
@@ -295,6 +297,7 @@ def big_file(folder: Path, count: int, seed: int = 1) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_interrupted_load_resumes(tmp_path: Path) -> None:
     path = big_file(tmp_path, 100_000)
     options = LoadOptions(str(path), "d", "m", ZoneInfo("UTC"), until_now=True, batch=10_000)

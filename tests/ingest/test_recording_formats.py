@@ -181,6 +181,7 @@ def test_numbers_in_other_forms_are_converted(
     assert detect_number_format(cells, unit_count, None, frozenset()).convert(cells) == expected
 
 
+@pytest.mark.slow
 @given(st.floats(-1e9, 1e9).map(lambda value: round(value, 3)))
 def test_decimal_commas_keep_the_value(value: float) -> None:
     written = f"{value:,.3f}".translate(str.maketrans(",.", ".,"))
@@ -188,6 +189,7 @@ def test_decimal_commas_keep_the_value(value: float) -> None:
     assert float(converted) == value
 
 
+@pytest.mark.slow
 @given(st.datetimes(datetime(1990, 1, 1), datetime(2090, 1, 1)).map(lambda moment: moment.replace(microsecond=0)))
 def test_time_formats_keep_the_moment(moment: datetime) -> None:
     serial = (moment - datetime(1899, 12, 30)).total_seconds() / 86_400

@@ -35,6 +35,7 @@ def to_micros(text: str) -> int:
 # --- times ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.tuples(
@@ -94,6 +95,7 @@ def test_invalid_times_become_errors_of_their_rows_only() -> None:
 # --- nights -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata", "UTC"])
 def test_local_times_of_a_whole_year_are_converted_to_utc(zone: str) -> None:
     utc_times = np.arange(to_micros("2025-01-01 00:00:00"), to_micros("2026-01-01 00:00:00"), HOUR // 4)

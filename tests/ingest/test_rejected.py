@@ -298,6 +298,7 @@ def test_invalid_parameters_are_rejected_with_a_problem(
     assert response.headers["Content-Type"].startswith("application/problem+json")
 
 
+@pytest.mark.slow
 def test_users_see_rejected_points_of_their_devices_only(
     admin: ApiClient, viewer: ApiClient, operator: ApiClient, stranger: ApiClient, reader: ApiClient, gateway: ApiClient
 ):

@@ -91,6 +91,7 @@ def invalid_tokens() -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_invalid_service_token_is_rejected_at_all_endpoints(anonymous: ApiClient) -> None:
     for case in invalid_tokens():
         assert_unauthorized(with_token(anonymous, invalid_tokens()[case]), case)

@@ -170,6 +170,7 @@ json_values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(json_values | st.dictionaries(st.sampled_from(["node_id", "timestamp", "metrics", "cpu"]), json_values))
 def test_any_document_is_decoded_or_rejected(document: Any):
     try:

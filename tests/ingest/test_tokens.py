@@ -210,6 +210,7 @@ def test_refresh_token_can_be_used_once(anonymous: ApiClient, root: Any) -> None
     assert_authorized(with_token(anonymous, first["access_token"]))  # an access token is valid until it expires
 
 
+@pytest.mark.slow
 def test_reused_refresh_token_revokes_the_family(anonymous: ApiClient, root: Any) -> None:
     first = sign_in(anonymous).json
     second = renew(anonymous, first["refresh_token"]).json

@@ -81,6 +81,7 @@ def is_valid_name(text: str) -> bool:
     return bool(text) and not text.isspace() and text.isprintable()
 
 
+@pytest.mark.slow
 @given(st.lists(points, max_size=6))
 def test_fast_path_and_slow_path_agree_on_batches(rows):
     body = json.dumps({"data_points": rows, "batch_id": "b"}).encode()
@@ -126,6 +127,7 @@ def batch_of_contexts(contexts: list[str]) -> bytes:
     return f'{{"data_points": [{", ".join(rows)}]}}'.encode()
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from(VALID_CONTEXTS + INVALID_CONTEXTS), min_size=1, max_size=6))
 def test_fast_path_and_slow_path_agree_on_repeated_contexts(contexts):
     body = batch_of_contexts(contexts)
@@ -159,6 +161,7 @@ def test_duplicate_device_in_a_bulk_request_is_rejected():
         telemetry_json.decode_bulk(f'{{"a":[{point_text}],"a":[{point_text}]}}'.encode())
 
 
+@pytest.mark.slow
 @given(st.lists(moments, min_size=1, max_size=200), st.sampled_from(["seconds", "milliseconds", "microseconds"]))
 def test_times_parsed_as_a_matrix_match_times_parsed_one_by_one(given_moments, precision):
     texts = [m.isoformat(timespec=precision).replace("+00:00", "Z") for m in given_moments]

@@ -318,6 +318,7 @@ def test_every_editable_model_is_audited(browser: Client, label: str):
         assert REGISTERED[label] in watched_models
 
 
+@pytest.mark.slow
 def test_admin_index_lists_all_models_in_order(browser: Client):
     page = browser.get("/admin/").content.decode()
     content = page[page.index('id="content-main"') :]
@@ -439,6 +440,7 @@ def test_deactivated_users_are_audited(browser: Client):
     assert AuditEntry.objects.filter(object_type="user", after__contains='"is_active": false').count() == 3
 
 
+@pytest.mark.slow
 def test_password_change_by_admin_is_audited_without_the_password(browser: Client):
     mei = get_user_model().objects.create_user("mei")
     password = "something of some length"
@@ -483,6 +485,7 @@ def test_audit_entry_shows_before_and_after(browser: Client):
     assert {result.object_id for result in results} == {"boiler"}
 
 
+@pytest.mark.slow
 def test_journal_is_paged_by_time_for_compressed_and_plain_lines(browser: Client, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("metrics.storage.write.journal.PACK_LINES", 20)
     monkeypatch.setattr("metrics.admin.storage.PAGE_LINES", 25)

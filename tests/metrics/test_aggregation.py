@@ -253,6 +253,7 @@ def test_unknown_aggregation_has_no_percentile_and_no_accumulator(name):
 # --- gaps -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.one_of(st.none(), st.integers(-100, 100)), min_size=1, max_size=20),
     st.sampled_from(["none", "null", "previous", "linear", 0, -2.5]),

@@ -122,6 +122,7 @@ def test_group_membership_changes_are_recorded_per_user(site: None):
     assert (last_entry().was, last_entry().became) == ({"password": "(hidden)"}, {"password": "(hidden)"})
 
 
+@pytest.mark.slow
 def test_bulk_group_change_is_one_entry_with_the_count(site: None):
     Device.objects.bulk_create(Device(device_id=f"d{number}") for number in range(1000))
     east = DeviceGroup.objects.create(name="east")
@@ -157,6 +158,7 @@ def test_sign_ins_are_recorded_without_unknown_names(site: None):
     assert last_entry().address == "127.0.0.1"
 
 
+@pytest.mark.slow
 def test_failed_sign_ins_over_the_limit_are_not_recorded(site: None, settings: Any):
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     for number in range(MAX_FAILED_PER_MINUTE + 5):

@@ -35,6 +35,7 @@ def as_dictionary(parts: list[Columns]) -> dict[tuple[int, int], tuple[object, b
     return points_by_series_and_time
 
 
+@pytest.mark.slow
 @given(points, st.booleans(), st.booleans())
 def test_encoded_points_are_decoded_with_the_last_value_of_each_key(rows, texts, dense):
     expected = {
@@ -44,12 +45,14 @@ def test_encoded_points_are_decoded_with_the_last_value_of_each_key(rows, texts,
     assert as_dictionary(decode(encode([columns_of(rows, texts)], dense))) == expected
 
 
+@pytest.mark.slow
 @given(points, points)
 def test_concatenation_keeps_the_values_of_later_columns(first, second):
     expected = {(s, t): (v, DICTIONARY[c]) for s, t, v, c in [*first, *second]}
     assert as_dictionary([concatenate([columns_of(first), columns_of(second)])]) == expected
 
 
+@pytest.mark.slow
 @given(points, st.data())
 def test_slice_of_points_keeps_their_series(rows, data):
     columns = columns_of(rows)
@@ -60,6 +63,7 @@ def test_slice_of_points_keeps_their_series(rows, data):
     assert part.offsets[-1] == high - low and (np.diff(part.offsets) > 0).all()
 
 
+@pytest.mark.slow
 @given(arrays(np.float64, st.integers(1, 5000), elements=st.floats(width=64)))
 def test_floats_are_restored_bit_for_bit(values):
     n = len(values)

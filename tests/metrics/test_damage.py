@@ -142,6 +142,7 @@ LATEST = "devices/device_001/metrics/m/latest"
 RANGE = "devices/device_001/metrics/m/range"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["fast lane", "Django"])
 def test_damaged_commit_is_listed_as_incomplete_by_every_read(path, client_with_point, administrator):
     damage_all("metrics_young")
@@ -175,6 +176,7 @@ def test_response_without_damaged_blocks_has_no_incomplete_field(client_with_poi
         assert response.status == 200 and "incomplete" not in response.json
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["fast lane", "Django"])
 def test_damaged_latest_points_of_a_bucket_are_read_from_its_blocks(path, client_with_point, administrator):
     client_with_point.post("devices/device_001/telemetry", point("other", 7.0, 3 * 86400))
@@ -233,6 +235,7 @@ def test_damaged_commit_does_not_stop_other_merges(shards, site):
     assert ranges == [(1, 1), (3, 3)]  # nothing is merged across a quarantined block
 
 
+@pytest.mark.slow
 def test_damaged_blocks_are_listed_with_their_points_and_place(site, client):
     store_points([(1, TODAY, 1.0, b""), (3, TODAY, 1.0, b"")])
     with connect() as connection:
@@ -258,6 +261,7 @@ def test_damaged_blocks_are_listed_with_their_points_and_place(site, client):
     assert client.get("/admin/metrics/damagedblock/1/change/").status_code == 200
 
 
+@pytest.mark.slow
 def test_next_merge_restores_a_block_whose_payload_is_readable_again(client_with_point):
     merge_all_commits()
     damage_all("metrics_block")

@@ -150,6 +150,7 @@ def test_changed_name_is_rejected(battery: ApiClient):
     assert battery.call("PATCH", "metrics/battery_level", {"name": "battery_level", "unit": "%"}).json["unit"] == "%"
 
 
+@pytest.mark.slow
 def test_change_with_outdated_etag_is_rejected_with_412(battery: ApiClient):
     tag = battery.get("metrics/battery_level").headers["ETag"]
     assert battery.get("metrics/battery_level", If_None_Match=tag).status == 304

@@ -113,6 +113,7 @@ def read_device(caller: ApiClient, device_id: str) -> list[Any]:
     ]
 
 
+@pytest.mark.slow
 def test_deleted_device_disappears_from_responses_at_once_and_from_storage_later(fleet: ApiClient):
     numbers, other_device = series_of("press-1"), read_device(fleet, "press-2")
     assert count_points_by_table(numbers).keys() == {
@@ -131,6 +132,7 @@ def test_deleted_device_disappears_from_responses_at_once_and_from_storage_later
     assert len(count_points_by_table(series_of("press-2"))) == 3  # blocks, rollups and latest points
 
 
+@pytest.mark.slow
 def test_deletion_waits_until_the_last_commits_of_the_device_are_merged(fleet: ApiClient):
     delete_device.delete_device("press-1", ADMIN)
     assert tasks.remove_deleted() == 0 and Deletion.objects.get().status == "queued"
@@ -143,6 +145,7 @@ def test_deletion_waits_until_the_last_commits_of_the_device_are_merged(fleet: A
     assert Deletion.objects.get().status == "done"
 
 
+@pytest.mark.slow
 def test_device_that_sends_after_deletion_gets_new_series_ids(fleet: ApiClient):
     numbers = series_of("press-1")
     fleet.post("devices/press-1/telemetry/batch", {"batch_id": "b1", "data_points": [point()]})
@@ -206,6 +209,7 @@ def use_outdated_registry(registry: series_registry.SeriesRegistry) -> None:
     series_registry._refreshed_at = monotonic()
 
 
+@pytest.mark.slow
 def test_points_on_their_way_to_a_deleted_device_are_stored_for_a_new_device(fleet: ApiClient):
     registry, old_series = series_registry.cached_registry(), series_of("press-1")
     delete_device.delete_device("press-1", ADMIN)
@@ -273,6 +277,7 @@ def test_caller_without_access_to_a_device_cannot_delete_it(fleet: ApiClient):
         delete_device.delete_device("press-1", stranger)
 
 
+@pytest.mark.slow
 def test_day_locked_by_a_merge_is_processed_by_the_next_run(fleet: ApiClient):
     merge_all()
     delete_device.delete_device("press-1", ADMIN)
@@ -284,6 +289,7 @@ def test_day_locked_by_a_merge_is_processed_by_the_next_run(fleet: ApiClient):
     assert Deletion.objects.get().status == "done"
 
 
+@pytest.mark.slow
 def test_deletions_of_many_devices_share_one_pass_over_the_stored_days(admin: ApiClient):
     admin.post("bulk", {f"d{n}": [point("temperature", 1.0), point("load", 1.0)] for n in range(30)})
     merge_all()
@@ -296,6 +302,7 @@ def test_deletions_of_many_devices_share_one_pass_over_the_stored_days(admin: Ap
     assert set(Deletion.objects.values_list("status", "points")) == {("done", 2)}
 
 
+@pytest.mark.slow
 def test_restored_block_has_no_points_of_a_deleted_device(fleet: ApiClient):
     merge_all()
     numbers = series_of("press-1")
@@ -322,6 +329,7 @@ def test_delete_device_command_creates_a_deletion(fleet: ApiClient):
         call_command("delete_device", "nothing", "--yes")
 
 
+@pytest.mark.slow
 def test_deleting_in_the_admin_creates_deletions(fleet: ApiClient, admin_browser: Client):
     selected = Device.objects.get(device_id="press-1").pk
     body = {"action": "delete_selected", "_selected_action": [selected]}

@@ -123,6 +123,7 @@ def test_body_other_than_object_is_rejected(press: ApiClient, body: bytes):
     assert press.call("PATCH", "devices/press-1", body).status == 400
 
 
+@pytest.mark.slow
 def test_list_is_sorted_by_id_with_filters_and_pages(press: ApiClient):
     for number in range(5):
         kind = "oven" if number % 2 else "press"
@@ -220,6 +221,7 @@ def test_unknown_device_returns_404_for_every_method(press: ApiClient, path: str
     assert Device.objects.count() == 1
 
 
+@pytest.mark.slow
 def test_device_of_another_group_returns_404(
     press: ApiClient, viewer: ApiClient, operator: ApiClient, stranger: ApiClient
 ):
@@ -251,6 +253,7 @@ def test_invisible_groups_are_hidden_and_kept(press: ApiClient, operator: ApiCli
     assert press.get("devices/press-1").json["groups"] == ["site b"]
 
 
+@pytest.mark.slow
 def test_reading_changing_and_creating_need_their_scopes(
     press: ApiClient,
     reader: ApiClient,
@@ -287,6 +290,7 @@ def count_statements(caller: Caller, path: str, view: Any, **arguments: str) -> 
     return len(captured)
 
 
+@pytest.mark.slow
 def test_list_statements_do_not_grow_with_devices(site):
     from metrics.api.devices import DeviceResource
     from metrics.api.groups import GroupDeviceResource, GroupResource

@@ -216,6 +216,7 @@ def test_export_followed_by_import_changes_nothing(sites: ApiClient, dialect: st
     assert all_fields() == before
 
 
+@pytest.mark.slow
 def test_export_has_no_formula_and_the_stated_dialect(sites: ApiClient):
     for number, text in enumerate(TEXTS):
         create_device(number, text)
@@ -260,6 +261,7 @@ def test_text_survives_encoding_as_a_cell(text: str, delimiter: str):
 NAMES = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), min_size=1, max_size=8)
 
 
+@pytest.mark.slow
 @given(st.sets(NAMES.filter(str.strip), max_size=5))
 def test_list_of_groups_survives_encoding_as_a_cell(names: set[str]):
     cell = csv_cells.write_groups(tuple(sorted(names))).decode()
@@ -277,6 +279,7 @@ def test_any_file_is_parsed_or_rejected_with_a_message(body: bytes):
         assert table.failed >= len({error.line for error in table.errors})
 
 
+@pytest.mark.slow
 def test_export_has_visible_devices_and_only_admins_may_import(
     sites: ApiClient,
     viewer: ApiClient,

@@ -178,6 +178,7 @@ def test_json_lines_export_matches_query(all_kinds):
     ]
 
 
+@pytest.mark.slow
 def test_parquet_export_has_numbers_in_value_and_others_in_text(all_kinds):
     parameters = {"device_ids": "device_001", "metric_names": all_kinds.metrics}
     response = export(all_kinds, **parameters, format="parquet")
@@ -194,6 +195,7 @@ def test_parquet_export_has_numbers_in_value_and_others_in_text(all_kinds):
         assert row["timestamp"].isoformat().replace("+00:00", "Z") == point["timestamp"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("route", ["stream", "job"])
 @pytest.mark.parametrize(
     ("dialect", "delimiter"),
@@ -280,6 +282,7 @@ def test_export_across_snapshots_has_every_point_once(day, monkeypatch):
     assert export(day, **parameters, aggregation="avg", interval=60).raw == averages
 
 
+@pytest.mark.slow
 def test_export_is_not_limited_to_the_points_of_one_response(admin):
     for low in range(0, 12_000, 1000):
         send_points(admin, [point_at(tick, value=float(tick)) for tick in range(low, low + 1000)])
@@ -298,6 +301,7 @@ def test_e7_us1_export_without_data_returns_404(admin):
 # --- permissions and invalid requests ---------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_readers_may_export(day, device, gateway, anonymous, reader, administrator):
     for caller, status in ((gateway, 403), (anonymous, 401), (reader, 200), (administrator, 200), (device, 200)):
         assert export(caller).status == status
@@ -390,6 +394,7 @@ def read_export(content: bytes, kind: str) -> tuple[int, list[str]]:
     return len(lines) + ("incomplete" not in json.loads(last)), json.loads(last).get("incomplete", [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 @pytest.mark.parametrize(("condition", "rows", "missing"), [("false", 2000, 0), ("true", 0, 2)])
 def test_export_with_damaged_blocks_ends_with_their_names(admin, kind, condition, rows, missing):

@@ -98,6 +98,7 @@ def expire_leases() -> None:
     ExportJob.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 @pytest.mark.parametrize("changes", [{}, {"aggregation": "avg", "interval": 60}])
 def test_background_export_equals_streamed_export(points, kind, changes):
@@ -175,6 +176,7 @@ def test_export_of_a_dead_worker_is_continued(points, kill_worker_at_save, kind,
     assert get_export(points, export_id)["rows"] == 500
 
 
+@pytest.mark.slow
 def test_writes_after_a_lost_lease_are_ignored(points, monkeypatch):
     """The first worker continues after another has taken over: its writes are ignored, and it stops."""
     export_id = create_export(points)
@@ -284,6 +286,7 @@ def test_unexpected_export_error_is_logged_and_not_returned(points, monkeypatch)
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 @pytest.mark.parametrize(("condition", "rows"), [("day = (SELECT max(day) FROM metrics_block)", 1000), ("true", 0)])
 def test_background_export_reports_damaged_blocks_as_incomplete(admin, kind, condition, rows):
@@ -317,6 +320,7 @@ def test_export_continues_after_the_database_was_unavailable(points, monkeypatch
     assert get_export(points, export_id)["status"] == "done"
 
 
+@pytest.mark.slow
 def test_export_is_visible_to_owner_and_admins_only(points, reader, administrator, device, anonymous):
     from django.contrib.auth import get_user_model
 
@@ -337,6 +341,7 @@ def test_export_is_visible_to_owner_and_admins_only(points, reader, administrato
     assert anonymous.post("export/jobs", EXPORT_PARAMETERS).status == 401
 
 
+@pytest.mark.slow
 def test_device_key_may_export_only_its_own_points(points, device, gateway):
     assert device.post("export/jobs", EXPORT_PARAMETERS).status == 202
     for devices in (["device_002"], ["device_001", "device_002"], "device_001,device_002", [], None, 5):
@@ -344,6 +349,7 @@ def test_device_key_may_export_only_its_own_points(points, device, gateway):
     assert gateway.post("export/jobs", EXPORT_PARAMETERS).status == 403
 
 
+@pytest.mark.slow
 def test_exports_are_listed_in_pages_newest_first(points):
     ordered = [create_export(points) for _ in range(5)]
     first = points.get("export/jobs?limit=3").json
@@ -354,6 +360,7 @@ def test_exports_are_listed_in_pages_newest_first(points):
         assert points.get(f"export/jobs?{query}").status == 400
 
 
+@pytest.mark.slow
 def test_too_many_unfinished_exports_are_rejected_with_429(points, reader):
     for _ in range(jobs.MAX_UNFINISHED):
         create_export(points)
@@ -388,6 +395,7 @@ def test_snapshot_of_a_finished_export_is_closed(points):
         assert open_transactions.fetchone() == (0,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["device left", "user left", "group deleted"])
 def test_download_of_devices_that_are_no_longer_visible_returns_410(points: ApiClient, viewer: ApiClient, change: str):
     group, device = DeviceGroup.objects.get(name="site a"), Device.objects.get(device_id="device_001")

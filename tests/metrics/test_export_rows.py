@@ -68,6 +68,7 @@ def test_rows_equal_csv_module_and_json(device, metric, values, unit, tags):
     assert [list(json.loads(row).values()) for row in encode_json_rows(series).split(b"\n")[:-1]] == lines
 
 
+@pytest.mark.slow
 @given(st.lists(NUMBERS, min_size=1, max_size=50))
 def test_numbers_survive_a_csv_round_trip(numbers):
     rows = encode_csv_rows(ExportSeries("d", "m", np.arange(len(numbers)), np.array(numbers)))

@@ -177,6 +177,7 @@ def total_value(response) -> int:
     return sum(row["value"] for row in response.json["data_points"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", ["groups", "device_groups"])
 def test_query_filter_accepts_groups_and_device_groups(groups_east_and_west, field):
     assert total_value(groups_east_and_west.post("query", COUNT_QUERY)) == 60
@@ -194,6 +195,7 @@ def test_query_filter_accepts_groups_and_device_groups(groups_east_and_west, fie
     assert total_value(groups_east_and_west.post("query", COUNT_QUERY | {"filters": {field: None}})) == 60
 
 
+@pytest.mark.slow
 def test_result_grouped_by_group_has_group_names(groups_east_and_west):
     body = groups_east_and_west.post("query", COUNT_QUERY | {"group_by": "group"}).json
     assert [(row["group"], row["data_points"][0]["value"]) for row in body["series"]] == [
@@ -208,6 +210,7 @@ def test_unknown_group_returns_empty_result(groups_east_and_west):
     assert groups_east_and_west.post("latest", {"groups": ["nowhere"], "lookback": 10**8}).json == {"series": []}
 
 
+@pytest.mark.slow
 def test_aggregated_and_latest_accept_groups(groups_east_and_west):
     times = "&".join(f"{name}={text}".replace("+", "%2B") for name, text in RANGE.items())
     path = f"aggregated?metric_name=m&aggregation_type=count&interval=3600&{times}"
@@ -219,6 +222,7 @@ def test_aggregated_and_latest_accept_groups(groups_east_and_west):
     assert [(row["device_id"], row["value"]) for row in newest] == [("d0", 7)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("filters", "field"),
     [
@@ -236,6 +240,7 @@ def test_invalid_groups_are_rejected_with_their_field(groups_east_and_west, filt
     assert [error["field"] for error in response.json["errors"]] == [field]
 
 
+@pytest.mark.slow
 def test_cursor_with_other_groups_is_rejected(groups_east_and_west):
     body = {"metrics": ["m"], "limit": 5, **RANGE}
     cursor = groups_east_and_west.post("query", body | {"filters": {"groups": ["east"]}}).json["next_cursor"]
@@ -243,6 +248,7 @@ def test_cursor_with_other_groups_is_rejected(groups_east_and_west):
     assert (other.status, other.json["errors"][0]["field"]) == (422, "cursor")
 
 
+@pytest.mark.slow
 def test_group_query_statements_do_not_grow_with_devices(site, monkeypatch):
     statements = []
     execute = psycopg.Cursor.execute

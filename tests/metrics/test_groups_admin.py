@@ -45,6 +45,7 @@ def test_group_list_statements_do_not_grow_with_groups(browser, django_assert_ma
     assert [device_number.counted for device_number in listed.result_list] == list(range(20))
 
 
+@pytest.mark.slow
 def test_deleting_a_group_keeps_its_devices(browser, django_assert_max_num_queries):
     Device.objects.bulk_create(Device(device_id=f"d{number}") for number in range(300))
     group = create_group("east", [f"d{number}" for number in range(300)])
@@ -55,6 +56,7 @@ def test_deleting_a_group_keeps_its_devices(browser, django_assert_max_num_queri
     assert not DeviceGroup.objects.exists() and Device.objects.count() == 300
 
 
+@pytest.mark.slow
 def test_device_form_changes_groups(browser):
     device = Device.objects.create(device_id="d")
     east = create_group("east", [])

@@ -32,6 +32,7 @@ def test_group_is_created_read_changed_and_deleted(plant: ApiClient):
     assert plant.get("groups/plant/7").status == plant.call("DELETE", "groups/plant/7").status == 404
 
 
+@pytest.mark.slow
 def test_new_member_sees_devices_with_the_next_request(plant: ApiClient, stranger: ApiClient):
     create_devices(1)
     plant.post("groups/plant/7/devices", {"device_ids": ["d00000"]})
@@ -129,6 +130,7 @@ def test_list_is_sorted_by_name_with_device_counts(plant: ApiClient):
     assert plant.get("groups?search=%00").status == plant.get("groups?limit=0").status == 400
 
 
+@pytest.mark.slow
 def test_operator_changes_only_visible_groups_and_devices(plant: ApiClient, operator: ApiClient):
     create_devices(2)
     plant.post("groups/site%20a/devices", {"device_ids": ["d00000"]})
@@ -140,6 +142,7 @@ def test_operator_changes_only_visible_groups_and_devices(plant: ApiClient, oper
     assert operator.call("DELETE", "groups/site%20a/devices", {"device_ids": ["d00000"]}).json["changed"] == 1
 
 
+@pytest.mark.slow
 def test_reading_adding_and_creating_need_their_scopes(
     plant: ApiClient,
     reader: ApiClient,

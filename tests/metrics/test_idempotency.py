@@ -126,6 +126,7 @@ def _waits_for_a_lock() -> bool:
         return bool(cursor.fetchone()[0])
 
 
+@pytest.mark.slow
 def test_concurrent_requests_with_one_key_execute_once(admin: ApiClient):
     with ThreadPoolExecutor(8) as pool:
         responses = list(pool.map(lambda _: admin.post("metrics", STATE, Idempotency_Key="k"), range(16)))

@@ -24,6 +24,7 @@ line = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(line, min_size=1, max_size=50))
 def test_pack_decodes_to_its_lines(lines):
     payload = encode_pack(lines)
@@ -32,6 +33,7 @@ def test_pack_decodes_to_its_lines(lines):
         decode_pack(payload[:-1] + bytes([payload[-1] ^ 255]))
 
 
+@pytest.mark.slow
 def test_packed_line_takes_under_60_bytes(site, monkeypatch):
     monkeypatch.setattr(journal, "PACK_LINES", 200)
     for number in range(200):

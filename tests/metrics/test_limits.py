@@ -100,6 +100,7 @@ async def until_settled(*processes: TokenBuckets) -> None:
         await asyncio.sleep(0.05)
 
 
+@pytest.mark.slow
 async def test_processes_share_a_rate_limit_through_redis(site: None):
     slow_limit = Limit(rate=0.001, burst=20)
     first, second = TokenBuckets(), TokenBuckets()
@@ -118,6 +119,7 @@ async def test_processes_share_a_rate_limit_through_redis(site: None):
         assert count_taken_tokens(first, 100, "shared", slow_limit) == 0  # one token more than the burst was taken
 
 
+@pytest.mark.slow
 async def test_restarted_process_continues_with_the_spent_tokens(site: None):
     slow_limit = Limit(rate=0.001, burst=20)
     old_process, new_process = TokenBuckets(), TokenBuckets()

@@ -122,6 +122,7 @@ def test_existing_name_stays_usable(admin: ApiClient, administrator: ApiClient, 
     device.full_clean()
 
 
+@pytest.mark.slow
 def test_list_of_names_in_a_url(admin: ApiClient):
     for number, device_id in enumerate(("a", "b", "a,b", "c\\", "\\\\server\\x")):
         assert admin.post(f"devices/{quote(device_id, safe='')}/telemetry", point("m,n", number, 60)).status == 200

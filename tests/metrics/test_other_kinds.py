@@ -60,6 +60,7 @@ def check_last_value(caller: ApiClient, value: Any) -> None:
     assert [number for number in sums if number is not None] == numbers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("values", list(itertools.permutations(VALUES, 3)), ids=str)
 @pytest.mark.parametrize("merges", [0, 1, 2])
 def test_last_kind_of_value_wins_over_several_requests(admin: ApiClient, values: tuple[Any, ...], merges: int) -> None:
@@ -76,6 +77,7 @@ def test_last_kind_of_value_wins_over_several_requests(admin: ApiClient, values:
     assert count_points(admin) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("values", list(itertools.permutations(VALUES, 3)), ids=str)
 def test_last_kind_of_value_wins_within_a_request(admin: ApiClient, values: tuple[Any, ...]) -> None:
     for _ in range(2):  # the second request finds the series of all kinds

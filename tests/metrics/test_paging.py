@@ -39,17 +39,20 @@ def read_all_names(caller: ApiClient, query: str) -> list[str]:
         cursor = f"&cursor={body['next_cursor']}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [1, 7, ROW_COUNT - 1, ROW_COUNT, ROW_COUNT + 1])
 def test_cursor_pages_contain_the_whole_list_in_order(definitions: ApiClient, limit: int):
     all_names = [metric["name"] for metric in definitions.get("metrics").json["metrics"]]
     assert len(all_names) == ROW_COUNT and read_all_names(definitions, f"limit={limit}") == all_names
 
 
+@pytest.mark.slow
 def test_filter_applies_to_every_page(definitions: ApiClient):
     expected = [metric["name"] for metric in definitions.get("metrics?search=1").json["metrics"]]
     assert read_all_names(definitions, "search=1&limit=3") == expected and len(expected) > 6
 
 
+@pytest.mark.slow
 def test_added_and_deleted_rows_do_not_shift_cursor_pages(definitions: ApiClient):
     all_names = read_all_names(definitions, "limit=1000")
     first = definitions.get("metrics?limit=10").json

@@ -47,6 +47,7 @@ def test_e3_us1_query_response_has_the_documented_shape(day):
     assert "series" not in body and "explain" not in body
 
 
+@pytest.mark.slow
 def test_e3_us1_raw_points_have_unit_and_tags(admin):
     send_points(admin, [point_at(0, tags={"room": "a"}, unit="celsius"), point_at(1)])
     points = post_query(admin).json["data_points"]

@@ -224,6 +224,7 @@ def test_increase_with_late_points_is_computed_in_time_order(storage):
     assert [group.values for group in execute_query(query).series] == [[20, 30, 30, 30]]
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(-20, 20), min_size=3, max_size=200), st.integers(2, 50))
 def test_downsampled_series_keeps_minimum_and_maximum(values, max_points):
     points = RawPoints(np.arange(len(values)) * SECOND, np.array(values, np.float64), [Kind.NUMERIC], None, ())

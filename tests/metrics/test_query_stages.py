@@ -39,6 +39,7 @@ def entered_files(codes: list[CodeType]) -> list[str]:
     return [path for path, previous in zip(files, ["", *files], strict=False) if path != previous]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "stages", "max_files_above_storage", "max_files"),
     [

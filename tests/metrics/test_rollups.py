@@ -62,6 +62,7 @@ def expected_rollup(columns: Columns) -> dict[tuple[int, int], tuple[float, ...]
     }
 
 
+@pytest.mark.slow
 @given(points)
 def test_rollup_matches_the_model_and_is_restored_by_decoding(rows):
     columns = columns_of(rows)

@@ -22,6 +22,7 @@ def series_ids(metric):
     return list(Series.objects.filter(metric_name=metric).order_by("id").values_list("id", flat=True))
 
 
+@pytest.mark.slow
 def test_metric_of_a_fleet_fills_its_own_buckets(site):
     for first in range(0, 800, 50):
         create_series(range(first, first + 50))
@@ -55,6 +56,7 @@ def test_series_inserted_without_an_id_gets_one_outside_every_range(site):
     assert Series.objects.count() == 20 + 40 * len(METRICS) and len(set(inserted)) == 20
 
 
+@pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
 def test_concurrent_creation_of_the_same_series_yields_the_same_ids(site):
     with ThreadPoolExecutor(4) as pool:

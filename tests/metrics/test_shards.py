@@ -58,6 +58,7 @@ def test_shard_count_cannot_be_changed_once_data_exists(settings, site):
     assert shards_in_table("metrics_head") == [0]
 
 
+@pytest.mark.slow
 def test_start_with_another_shard_count_fails_with_one_line(settings, site):
     store_points([(1, TODAY, 1.0, b"")])
     settings.SHARDS = 3
@@ -79,6 +80,7 @@ def test_ingest_with_another_shard_count_returns_503(settings, admin):
     assert response.status == 503 and "created with TELEMETRY_SHARDS=1," in response.json["detail"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", ["0", "65", "two"])
 def test_invalid_shard_count_is_rejected_with_the_accepted_range(value, tmp_path):
     completed = subprocess.run(
@@ -197,6 +199,7 @@ def storage_statements():
                         yield file.name, statement
 
 
+@pytest.mark.slow
 def test_storage_statements_filter_by_shard():
     tables = "|".join(model._meta.db_table for model in DISTRIBUTED_MODELS)
     checked = [

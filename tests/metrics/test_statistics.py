@@ -489,6 +489,7 @@ def test_statistics_read_no_blocks(sent_points: ApiClient) -> None:
 # --- arithmetic -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(0.00011, 25.0), min_size=1, max_size=200), st.sampled_from([0.5, 0.95, 0.99]))
 def test_histogram_percentile_is_within_20_percent(latencies: list[float], fraction: float) -> None:
     counts = [0] * (len(LATENCIES) + 1)

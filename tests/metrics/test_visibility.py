@@ -71,6 +71,7 @@ def test_viewer_sees_only_devices_of_its_groups(two_groups: ApiClient, viewer: A
         assert "2.0" not in [line.split(",")[3:4] for line in text.splitlines()]
 
 
+@pytest.mark.slow
 def test_user_without_groups_sees_no_devices(two_groups: ApiClient, stranger: ApiClient) -> None:
     for caller in (stranger, with_token(stranger.port, "stranger")):
         text = read_everything(caller)
@@ -78,6 +79,7 @@ def test_user_without_groups_sees_no_devices(two_groups: ApiClient, stranger: Ap
         assert '"temperature"' not in text.replace('"metric_name":"temperature"', "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefix", ["/api/v1/telemetry/", "/api/v1/"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_both_lanes_hide_the_latest_value_of_invisible_devices(
@@ -89,6 +91,7 @@ def test_both_lanes_hide_the_latest_value_of_invisible_devices(
     assert two_groups.call(method, path).status == 200
 
 
+@pytest.mark.slow
 def test_admin_sees_all_devices(two_groups: ApiClient, administrator: ApiClient) -> None:
     text = read_everything(administrator)
     assert '"value":1.0' in text

@@ -102,6 +102,7 @@ def test_e2_us2_ac4_list_returns_count_and_filters(three_definitions: ApiClient)
     assert page["filters"]["data_type"] == "numeric"
 
 
+@pytest.mark.slow
 def test_e2_us2_ac5_list_takes_less_than_100_ms(three_definitions: ApiClient) -> None:
     within(0.1, lambda: three_definitions.get("metrics"))
 
@@ -120,6 +121,7 @@ def test_e2_us3_ac2_unknown_name_returns_404(three_definitions: ApiClient) -> No
     assert "no_such_metric" in response.json["detail"]
 
 
+@pytest.mark.slow
 def test_e2_us3_ac3_get_takes_less_than_50_ms(three_definitions: ApiClient) -> None:
     within_once(0.05, lambda: three_definitions.get("metrics/battery_level"))
 
@@ -132,6 +134,7 @@ def test_e2_us4_ac1_deleting_removes_the_definition(three_definitions: ApiClient
     assert three_definitions.get("metrics/battery_level").status == 404
 
 
+@pytest.mark.slow
 def test_e2_us4_ac2_deleting_a_definition_keeps_its_data(three_definitions: ApiClient) -> None:
     assert three_definitions.post("devices/d/telemetry", point("battery_level", 50)).status == 200
     three_definitions.call("DELETE", "metrics/battery_level")

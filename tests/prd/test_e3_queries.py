@@ -116,6 +116,7 @@ def test_e3_us2_ac4_series_without_data_returns_404(sender: ApiClient) -> None:
     assert "temperature" in response.json["detail"]
 
 
+@pytest.mark.slow
 def test_e3_us2_ac5_latest_value_takes_less_than_50_ms(week: ApiClient) -> None:
     within_once(0.05, lambda: week.get(LATEST))
 
@@ -150,6 +151,7 @@ def test_e3_us4_ac1_endpoint_returns_200(week: ApiClient) -> None:
     assert week.get(RANGE).json["count"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "days"), [("1h", 1 / 24), ("6h", 0.25), ("24h", 1), ("7d", 7), ("30d", 30), ("90d", 90)]
 )
@@ -160,12 +162,14 @@ def test_e3_us4_ac2_time_range_accepts_named_ranges(week: ApiClient, name: str, 
     assert week.get(f"{RANGE}?time_range=2h").status == 400
 
 
+@pytest.mark.slow
 def test_e3_us4_ac3_aggregation_and_interval_are_optional(week: ApiClient) -> None:
     result = week.get(f"{RANGE}?time_range=24h&aggregation=max&interval=7200").json
     assert (result["aggregation"], result["interval"]) == ("max", 7200)
     assert max(names(result["data_points"], "value")) == 6
 
 
+@pytest.mark.slow
 def test_e3_us4_ac4_response_equals_that_of_a_query(week: ApiClient) -> None:
     assert set(week.get(RANGE).json) == set(week.post("query", query_body(devices=["device_001"])).json)
 
@@ -185,10 +189,12 @@ def aggregated_path(**changes: Any) -> str:
     return "aggregated?" + "&".join(f"{name}={value}" for name, value in parameters.items() if value is not None)
 
 
+@pytest.mark.slow
 def test_e3_us5_ac1_endpoint_returns_200(week: ApiClient) -> None:
     assert week.get(aggregated_path()).json["count"] in (24, 25)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["metric_name", "aggregation_type", "interval", "start_time", "end_time"])
 def test_e3_us5_ac2_metric_aggregation_interval_start_and_end_are_required(week: ApiClient, name: str) -> None:
     response = week.get(aggregated_path(**{name: None}))
@@ -196,6 +202,7 @@ def test_e3_us5_ac2_metric_aggregation_interval_start_and_end_are_required(week:
     assert names(response.json["errors"], "field") == [name]
 
 
+@pytest.mark.slow
 def test_e3_us5_ac3_all_devices_are_aggregated_by_default(week: ApiClient) -> None:
     all_devices = week.get(aggregated_path(aggregation_type="count", interval=86400 * 30)).json
     one_device = week.get(aggregated_path(aggregation_type="count", interval=86400 * 30, device_id="device_001")).json

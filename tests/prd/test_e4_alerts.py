@@ -117,6 +117,7 @@ def test_e4_us2_ac1_list_contains_every_rule(three_rules: ApiClient) -> None:
     assert names(three_rules.get(RULES).json["rules"], "name") == ["a", "b", "c"]
 
 
+@pytest.mark.slow
 def test_e4_us2_ac2_the_list_is_filtered_by_enabled_level_and_metric(three_rules: ApiClient) -> None:
     for query, expected in {"enabled=false": ["c"], "level=critical": ["b"], "metric_name=m": ["c"]}.items():
         assert names(three_rules.get(f"{RULES}?{query}").json["rules"], "name") == expected
@@ -189,6 +190,7 @@ def test_e4_us4_ac3_enable_returns_success(sender: ApiClient) -> None:
     assert response["success"] is True and "disabled" in response["message"]
 
 
+@pytest.mark.slow
 def test_e4_us4_ac4_enable_applies_to_the_next_point(sender: ApiClient) -> None:
     rule = create_rule()
     with dedicated_connection() as connection:
@@ -214,10 +216,12 @@ def test_e4_us4_ac5_enable_takes_less_than_50_ms(sender: ApiClient) -> None:
 # --- E4-US5: list alerts -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_e4_us5_ac1_list_contains_every_alert(sender: ApiClient, three_alerts: list[Alert]) -> None:
     assert set(names(sender.get("alerts").json["alerts"], "alert_id")) == {alert.alert_id for alert in three_alerts}
 
 
+@pytest.mark.slow
 def test_e4_us5_ac2_the_list_is_filtered_by_status_level_device_and_time(
     sender: ApiClient, three_alerts: list[Alert]
 ) -> None:
@@ -232,17 +236,20 @@ def test_e4_us5_ac2_the_list_is_filtered_by_status_level_device_and_time(
         assert alert_ids == [three_alerts[index].alert_id for index in expected], query
 
 
+@pytest.mark.slow
 def test_e4_us5_ac3_list_has_pages(sender: ApiClient, three_alerts: list[Alert]) -> None:
     page = sender.get("alerts?limit=1&offset=1").json
     assert names(page["alerts"], "alert_id") == [three_alerts[1].alert_id]
     assert (page["count"], page["limit"], page["offset"]) == (1, 1, 1)
 
 
+@pytest.mark.slow
 def test_e4_us5_ac4_list_returns_active_and_critical_counts(sender: ApiClient, three_alerts: list[Alert]) -> None:
     page = sender.get("alerts?status=active").json
     assert (page["active_count"], page["critical_count"], page["filters"]) == (2, 1, {"status": "active"})
 
 
+@pytest.mark.slow
 def test_e4_us5_ac5_list_is_sorted_latest_first(sender: ApiClient, three_alerts: list[Alert]) -> None:
     times = names(sender.get("alerts").json["alerts"], "triggered_at")
     assert times == sorted(times, reverse=True)
@@ -262,20 +269,24 @@ def acknowledge_first(sender: ApiClient, three_alerts: list[Alert], body: dict[s
     return response.json
 
 
+@pytest.mark.slow
 def test_e4_us6_ac1_an_alert_is_acknowledged(sender: ApiClient, three_alerts: list[Alert]) -> None:
     acknowledge_first(sender, three_alerts, {})
     assert sender.get(f"alerts/{three_alerts[0].alert_id}").json["status"] == "acknowledged"
 
 
+@pytest.mark.slow
 def test_e4_us6_ac2_optional_note_is_stored(sender: ApiClient, three_alerts: list[Alert]) -> None:
     assert acknowledge_first(sender, three_alerts, {"note": "looking"})["alert"]["acknowledgement_note"] == "looking"
 
 
+@pytest.mark.slow
 def test_e4_us6_ac3_person_and_time_are_stored(sender: ApiClient, three_alerts: list[Alert]) -> None:
     alert = acknowledge_first(sender, three_alerts, {})["alert"]
     assert alert["acknowledged_by"].partition(":")[0] in ("user", "key") and alert["acknowledged_at"]
 
 
+@pytest.mark.slow
 def test_e4_us6_ac4_active_becomes_acknowledged(sender: ApiClient, three_alerts: list[Alert]) -> None:
     assert three_alerts[0].status == "active"
     assert acknowledge_first(sender, three_alerts, {})["alert"]["status"] == "acknowledged"
@@ -295,6 +306,7 @@ def resolve_first(sender: ApiClient, three_alerts: list[Alert], body: dict[str, 
     return response.json
 
 
+@pytest.mark.slow
 def test_e4_us7_ac1_alert_is_resolved(sender: ApiClient, three_alerts: list[Alert]) -> None:
     resolve_first(sender, three_alerts, {})
     assert three_alerts[0].alert_id not in names(sender.get("alerts?status=active").json["alerts"], "alert_id")
@@ -305,14 +317,17 @@ def test_e4_us7_ac2_optional_note_is_stored(sender: ApiClient, three_alerts: lis
     assert resolve_first(sender, three_alerts, {name: "fixed"})["alert"]["resolution_note"] == "fixed"
 
 
+@pytest.mark.slow
 def test_e4_us7_ac3_person_and_time_are_stored(sender: ApiClient, three_alerts: list[Alert]) -> None:
     alert = resolve_first(sender, three_alerts, {})["alert"]
     assert alert["resolved_by"].partition(":")[0] in ("user", "key") and alert["resolved_at"]
 
 
+@pytest.mark.slow
 def test_e4_us7_ac4_its_status_is_resolved(sender: ApiClient, three_alerts: list[Alert]) -> None:
     assert resolve_first(sender, three_alerts, {})["alert"]["status"] == "resolved"
 
 
+@pytest.mark.slow
 def test_e4_us7_ac6_resolve_returns_success(sender: ApiClient, three_alerts: list[Alert]) -> None:
     assert resolve_first(sender, three_alerts, {})["success"] is True

@@ -36,6 +36,7 @@ def test_e5_us1_ac1_the_endpoint_creates_a_subscription(sender: ApiClient) -> No
     assert Subscription.objects.filter(pk=response.json["subscription_id"]).exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "filters", [{"device_ids": ["device_001"]}, {"metric_names": ["temperature"]}, {"tags": {"room": "1"}}]
 )
@@ -65,10 +66,12 @@ def test_e5_us1_ac4_the_response_has_subscription_id_and_websocket_url(sender: A
     assert body["websocket_url"] == f"/ws/telemetry/{body['subscription_id']}"
 
 
+@pytest.mark.slow
 def test_e5_us1_ac5_subscribing_takes_less_than_50_ms(sender: ApiClient) -> None:
     within_once(0.05, lambda: sender.post("subscribe", BODY))
 
 
+@pytest.mark.slow
 def test_ticket_takes_less_than_50_ms(sender: ApiClient) -> None:
     within_once(0.05, lambda: sender.post("tickets", {}))
 
@@ -134,6 +137,7 @@ def test_e5_us3_ac1_delete_cancels_the_subscription(sender: ApiClient) -> None:
         assert closed_with(socket)["code"] == 4004
 
 
+@pytest.mark.slow
 def test_e5_us3_ac2_delete_closes_the_websocket(sender: ApiClient) -> None:
     identity = subscribe(sender)
     with open_stream(sender, identity) as socket:

@@ -262,6 +262,7 @@ def test_every_path_rejects_anonymous_requests(anonymous: ApiClient) -> None:
         assert not is_allowed(response), (route, response.status)
 
 
+@pytest.mark.slow
 def test_django_admin_is_open_only_to_staff(anonymous: ApiClient, viewer: ApiClient, operator: ApiClient) -> None:
     for caller in (anonymous, viewer, operator):
         for path in ("/admin/", "/admin/metrics/device/", "/admin/auth/user/", "/admin/ingest/apikey/add/"):

@@ -357,11 +357,13 @@ def test_members_and_admins_read_all_that_is_theirs(sites: dict[str, Site], admi
             assert [entry for entry in expected if entry not in text] == [], name
 
 
+@pytest.mark.slow
 def test_parameters_of_all_routes_have_ids(sites: dict[str, Site]):
     names = {name for route in all_routes() for name in NAMES.findall(route.template)}
     assert names <= MISSING.keys() and sites["alpha"].ids.keys() == MISSING.keys()
 
 
+@pytest.mark.slow
 def test_owners_of_an_alert_are_offered_from_common_groups_only(sites: dict[str, Site], admin: ApiClient):
     device = Device.objects.get(device_id="alpha-device")
     group_membership.add_devices(sites["beta"].group, [device.pk])

@@ -35,6 +35,7 @@ def queued_tasks() -> int:
         return int(client.llen(QUEUE))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_only_the_leader_sends_tasks_until_it_ends(beats: tuple[LeaderScheduler, LeaderScheduler]) -> None:
     first, second = beats
     first.tick()
@@ -49,6 +50,7 @@ def test_only_the_leader_sends_tasks_until_it_ends(beats: tuple[LeaderScheduler,
     assert queued_tasks() == 3
 
 
+@pytest.mark.slow
 def test_leader_that_lost_its_session_stops_sending(beats: tuple[LeaderScheduler, LeaderScheduler]) -> None:
     first, second = beats
     first.tick()

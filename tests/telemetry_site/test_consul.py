@@ -113,6 +113,7 @@ def test_agent_that_is_restarted_without_its_data_gets_the_registration_again(ag
     asyncio.run(run())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("behaviour", ["failing", "garbage", "silent", "endless", "absent"])
 def test_agent_that_fails_delays_the_registration_only(
     agent: SmallAgent, behaviour: str, caplog: pytest.LogCaptureFixture

@@ -167,6 +167,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", folder], check=True)
 
 
+@pytest.mark.slow
 def test_export_job_on_a_full_disk_fails_with_the_cause(admin: ApiClient, small_disk: Path, settings: Any) -> None:
     settings.EXPORTS_DIR = small_disk / "exports"
     admin.post("devices/d/telemetry/batch", {"data_points": [point("m", n, n) for n in range(1000)]})

@@ -522,6 +522,7 @@ def test_request_statistics_are_deleted_after_two_days(site: None) -> None:
     assert [row[1] for row in statistics_rows()] == [47]
 
 
+@pytest.mark.slow
 def test_service_capabilities_match_the_enforced_limits(reader: ApiClient, admin: ApiClient) -> None:
     for prefix in ("/api/v1", "/api/v1/telemetry"):
         capabilities = reader.get(f"{prefix}/service/stats").json

@@ -334,6 +334,7 @@ def test_urllib_sees_413(admin: ApiClient, path: str):
     assert raised.value.code == 413 and str(MAX_BODY_SIZE) in json.loads(raised.value.read())["detail"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("expect", ["Expect: 100-continue", "Expect:"])
 @pytest.mark.parametrize("version", ["--http1.0", "--http1.1"])
 def test_curl_sees_413(admin: ApiClient, tmp_path: Any, expect: str, version: str):

@@ -131,6 +131,7 @@ def test_log_format_is_configured_and_json_without_a_terminal(tmp_path, variable
     assert (json.loads(output)["message"] == "it is ***") if is_json else output.endswith("WARNING x: it is ***\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["TELEMETRY_LOG_FORMAT", "TELEMETRY_LOG_LEVEL"])
 def test_invalid_log_format_or_level_is_named_in_the_error(tmp_path, name: str) -> None:
     environment = clean_environment(TELEMETRY_DATA_DIR=str(tmp_path), **{name: "loud"})

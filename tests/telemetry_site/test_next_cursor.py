@@ -119,6 +119,7 @@ def create(caller: ApiClient, path: str, body: dict[str, Any], minutes: bool = F
     assert response.status in (200, 201, 202), (path, response.raw)
 
 
+@pytest.mark.slow
 def test_every_paginated_operation_is_in_the_table():
     paginated = {path for _, path, operation in operations() if "cursor" in query_names(operation)}
     expected = {path if path.startswith("/") else f"/api/v1/telemetry/{path}" for path in LISTS}

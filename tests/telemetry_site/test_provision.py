@@ -40,6 +40,7 @@ def test_provision_creates_admin_api_key_and_host_collector_key(data_folder: Dat
     assert (host.scope, host.device) == (Scope.INGEST, Device.objects.get(device_id=data_folder.host_device_id()))
 
 
+@pytest.mark.slow
 def test_second_provision_changes_nothing(data_folder: DataFolder) -> None:
     provision()
     contents = {file.name: file.read_text() for file in data_folder.path.iterdir()}
@@ -48,6 +49,7 @@ def test_second_provision_changes_nothing(data_folder: DataFolder) -> None:
     assert (ApiKey.objects.count(), get_user_model().objects.count()) == (2, 1)
 
 
+@pytest.mark.slow
 def test_second_machine_creates_no_admin_key_and_its_own_collector_key(
     data_folder: DataFolder, settings: Any, tmp_path: Path
 ) -> None:
@@ -80,6 +82,7 @@ def test_configured_password_is_used_and_not_stored(data_folder: DataFolder, set
     assert not data_folder.admin_password_file.exists()
 
 
+@pytest.mark.slow
 def test_admin_is_not_created_if_another_superuser_exists(data_folder: DataFolder) -> None:
     get_user_model().objects.create_superuser(username="grace", password="x")
     provision()

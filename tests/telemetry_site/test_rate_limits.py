@@ -96,6 +96,7 @@ def test_valid_key_is_accepted_during_guessing_until_it_is_revoked(gateway: ApiC
         assert [gateway.post("devices/d/telemetry", point()).status for _ in range(2)] == [401, 429]
 
 
+@pytest.mark.slow
 def test_logged_in_user_is_not_limited_by_a_bad_key_of_the_same_address(viewer: ApiClient, anonymous: ApiClient):
     with override_settings(RATE_PER_ADDRESS=(SLOW_RATE, 3)):
         anonymous.headers = {"X-Api-Key": "tk_wrong"}

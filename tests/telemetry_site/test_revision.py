@@ -43,6 +43,7 @@ def test_changed_definition_applies_to_the_next_point(admin: ApiClient, writer: 
         assert admin.call("DELETE", "metrics/m").status == 200
 
 
+@pytest.mark.slow
 def test_changed_unit_is_in_the_next_response(admin: ApiClient):
     assert admin.post("metrics", {"name": "m", "data_type": "numeric", "unit": "kW"}).status == 201
     assert send(admin) == 200
@@ -53,6 +54,7 @@ def test_changed_unit_is_in_the_next_response(admin: ApiClient):
         assert admin.post("latest", {"metrics": ["m"]}).json["series"][0]["unit"] == unit
 
 
+@pytest.mark.slow
 def test_key_is_valid_from_its_creation_until_its_revocation_or_deletion(admin: ApiClient):
     for action in ("revoke", "delete", "rotate"):
         created = admin.post("keys", {"name": "k", "scope": "admin"}).json
@@ -69,6 +71,7 @@ def test_key_is_valid_from_its_creation_until_its_revocation_or_deletion(admin: 
         assert (caller.get("metrics").status, send(caller)) == (401, 401), action
 
 
+@pytest.mark.slow
 def test_revoked_token_is_rejected_by_the_next_request(admin: ApiClient):
     issued = tokens.issue_for_user(get_user_model().objects.create_superuser("root", password="p"))
     caller = ApiClient(admin.port, {"Authorization": f"Bearer {issued.access_token}"})
@@ -77,6 +80,7 @@ def test_revoked_token_is_rejected_by_the_next_request(admin: ApiClient):
     assert (send(caller), caller.get("metrics").status) == (401, 401)
 
 
+@pytest.mark.slow
 def test_deleted_device_is_created_again_by_its_next_point(admin: ApiClient, writer: ApiClient):
     for number in range(ROUNDS):
         assert send(writer, number) == 200
@@ -185,6 +189,7 @@ def test_required_revision_is_applied_or_the_request_is_rejected(admin: ApiClien
         assert response.json["errors"][0]["field"] == "Telemetry-Min-Revision"
 
 
+@pytest.mark.slow
 def test_request_waits_for_a_revision_that_another_process_commits_meanwhile(admin: ApiClient):
     revision = Revision.objects.get().number + 1
 

@@ -118,5 +118,6 @@ def test_private_schema_requires_authentication(anonymous: ApiClient, reader: Ap
         assert reader.get(path).status == 200
 
 
+@pytest.mark.slow
 def test_invalid_key_still_reads_the_public_schema(anonymous: ApiClient):
     assert anonymous.get("/api/schema/", X_Api_Key="tk_nobodys").status == 200

@@ -112,6 +112,7 @@ async def test_exception_of_the_application_is_passed_on():
     assert size_and_timeout.RESPONSE_TIMEOUT == 60
 
 
+@pytest.mark.slow
 def test_statement_timeout_of_a_view_is_503_with_retry_after(administrator: ApiClient, monkeypatch: pytest.MonkeyPatch):
     MetricDefinition.objects.create(name="m", data_type="numeric")
     connection.close()

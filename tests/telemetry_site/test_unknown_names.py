@@ -65,6 +65,7 @@ def test_every_operation_rejects_unknown_query_parameters(admin: ApiClient, admi
     assert checked > 80
 
 
+@pytest.mark.slow
 def test_every_json_body_rejects_unknown_fields(admin: ApiClient):
     admin.post("devices/device_001/telemetry", point("temperature", 1.0))
     checked = 0
@@ -107,6 +108,7 @@ def test_booleans_of_query_strings_are_the_words_true_and_false(admin: ApiClient
     assert admin.get(f"devices/d/metrics/m/range?columns={text}").status == status
 
 
+@pytest.mark.slow
 def test_empty_list_of_devices_means_all_devices(admin: ApiClient):
     for device in ("a", "b"):
         assert admin.post(f"devices/{device}/telemetry", point("temperature", 1.0, seconds_ago=5)).status == 200

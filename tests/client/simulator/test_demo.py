@@ -119,6 +119,7 @@ def test_devices_of_the_demo_go_on_sending(site: None, short_history: None) -> N
     assert install.install(print).sent_until == start + 240_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "body", "message"),
     [

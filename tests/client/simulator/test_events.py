@@ -66,6 +66,7 @@ def test_points_of_an_offline_period_arrive_together_after_it() -> None:
         assert not any(offline.start <= other.at < offline.end for other in others)
 
 
+@pytest.mark.slow
 def test_consecutive_ranges_yield_what_one_range_does() -> None:
     fleet = Fleet(4, 5, 300, rates=DISTURBED)
     bounds = [START, START + 1, START + HOUR + 123, START + DAY, START + DAY + 777_777, START + 4 * DAY]

@@ -48,6 +48,7 @@ def test_document_format_is_an_array_of_events(tmp_path: Path) -> None:
     assert START - 86_400 < events[0]["timestamp"] < START + 86_400
 
 
+@pytest.mark.slow
 def test_run_with_a_number_of_points_ends_shortly_before_the_present(tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     generate(output=str(file), count=50_000, clock=lambda: START)
@@ -56,6 +57,7 @@ def test_run_with_a_number_of_points_ends_shortly_before_the_present(tmp_path: P
     assert START - 0.15 * (max(times) - min(times)) < max(times) <= START
 
 
+@pytest.mark.slow
 def test_frequent_outages_do_not_reduce_the_number_of_points(tmp_path: Path) -> None:
     rates = Rates(outages=40, offline=0)
     assert generate(output=str(tmp_path / "a.csv"), count=50_000, start=START, rates=rates).points == 50_000
@@ -87,6 +89,7 @@ def test_same_seed_gives_the_same_bytes(tmp_path: Path, name: str) -> None:
     assert Path(f"{files[0]}.labels").read_bytes() == Path(f"{files[1]}.labels").read_bytes()
 
 
+@pytest.mark.slow
 def test_labels_file_has_a_line_per_fault_and_event(tmp_path: Path) -> None:
     labels = tmp_path / "labels.jsonl"
     result = generate(
@@ -100,6 +103,7 @@ def test_labels_file_has_a_line_per_fault_and_event(tmp_path: Path) -> None:
     assert all(datetime.fromisoformat(line["start"]) < datetime.fromisoformat(line["end"]) for line in lines)
 
 
+@pytest.mark.slow
 def test_site_loads_the_csv_file_with_the_kinds_of_its_values(site: None, settings: Any, tmp_path: Path) -> None:
     settings.DATA_DIR = tmp_path / "var"
     file, output = tmp_path / "fleet.csv.gz", io.StringIO()
@@ -281,6 +285,7 @@ def faulty_site(request: pytest.FixtureRequest) -> Iterator[FaultySite]:
 BUSY = (503, {"Retry-After": "7"}, b'{"detail": "busy"}')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("faulty_site", [[BUSY, (429, {"Retry-After": "x"}, b"")]], indirect=True)
 def test_busy_site_gets_the_points_again_after_retry_after(faulty_site: FaultySite) -> None:
     waits: list[float] = []
@@ -289,12 +294,14 @@ def test_busy_site_gets_the_points_again_after_retry_after(faulty_site: FaultySi
     assert (waits, result.retries) == ([7.0, 0.5], 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("faulty_site", [[BUSY] * 6], indirect=True)
 def test_site_that_stays_busy_ends_the_run(faulty_site: FaultySite) -> None:
     with pytest.raises(SimulatorError, match=r"answers 503 \(busy\) after 6 attempts"):
         generate(site=faulty_site.url, devices=1, start=START, duration=HOUR, connections=1, sleep=lambda _: None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("faulty_site", [[(200, {}, b"<html>Welcome</html>")]], indirect=True)
 def test_answer_of_another_server_ends_the_run(faulty_site: FaultySite) -> None:
     with pytest.raises(SimulatorError, match="answers 200: no answer of a telemetry site; is the URL right"):

@@ -95,6 +95,7 @@ def test_stream_whose_snapshot_cannot_be_read_is_closed_with_1011(
         assert stream.next() is None
 
 
+@pytest.mark.slow
 def test_streams_are_closed_with_1011_when_their_rights_cannot_be_read_for_long(
     reader: ApiClient, admin: ApiClient, fast_checks: None, monkeypatch: pytest.MonkeyPatch
 ):
@@ -244,6 +245,7 @@ def test_ingest_key_is_closed_with_4003(gateway: ApiClient):
         assert closed_with(socket)["code"] == 4003
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["disabled", "deleted", "signed out", "password"])
 def test_user_who_lost_access_is_closed_with_4003(viewer: ApiClient, fast_checks: None, change: str):
     user = get_user_model().objects.get(username="viewer")
@@ -291,6 +293,7 @@ def test_unknown_address_subscription_and_expired_subscription_are_closed_with_4
         assert closed_with(socket)["code"] == 4004
 
 
+@pytest.mark.slow
 def test_cancelled_subscription_closes_its_streams_with_4004(reader: ApiClient):
     identity, other = subscribe(reader), subscribe(reader)
     with open_stream(reader, identity) as socket, open_stream(reader, other) as other_socket:
@@ -407,6 +410,7 @@ def test_message_that_is_no_small_json_object_is_closed_with_4013(reader: ApiCli
         assert (error["code"], error["retry"]) == (4013, False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frame", [b"\xf1\x80\x00\x00\x00\x00", b"\x81\x01x", b"\x81\x81\x00\x00\x00\x00\xff"])
 def test_frame_that_breaks_the_protocol_is_closed_with_4013(reader: ApiClient, frame: bytes):
     with open_stream(reader, subscribe(reader)) as socket:
@@ -510,6 +514,7 @@ def test_creation_and_cancellation_are_events_of_the_user(viewer: ApiClient):
 # --- logs -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_logs_contain_neither_tickets_nor_keys(
     reader: ApiClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):

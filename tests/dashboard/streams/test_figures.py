@@ -117,6 +117,7 @@ def feed() -> FiguresFeed:
     return FiguresFeed()
 
 
+@pytest.mark.slow
 async def test_sinks_with_the_same_key_share_one_computation(fleet: None, feed: FiguresFeed):
     sinks = [Frames() for _ in range(50)]
     for sink in sinks:
@@ -136,6 +137,7 @@ async def test_sinks_with_the_same_key_share_one_computation(fleet: None, feed: 
     feed.detach(LIMITED, limited.offer)
 
 
+@pytest.mark.slow
 async def test_equal_figures_are_sent_once(fleet: None, feed: FiguresFeed, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(figures, "PERIOD", 0.01)
     monkeypatch.setattr(figures.request_history.RecentRequests, "points_per_second", 1.5)
@@ -149,6 +151,7 @@ async def test_equal_figures_are_sent_once(fleet: None, feed: FiguresFeed, monke
     feed.detach(ADMIN, frames.offer)
 
 
+@pytest.mark.slow
 async def test_event_computes_the_figures_of_its_key_within_a_second(fleet: None, feed: FiguresFeed):
     frames, limited = Frames(), Frames()
     feed.attach(ADMIN, frames.offer)
@@ -180,6 +183,7 @@ async def test_nothing_is_computed_without_a_sink(fleet: None, feed: FiguresFeed
     assert feed.computations == computed and feed.keys == []
 
 
+@pytest.mark.slow
 async def test_failed_computation_is_repeated(
     fleet: None, feed: FiguresFeed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):

@@ -74,6 +74,7 @@ def rule(site: None) -> Rule:
     return Rule.objects.create(name="Too warm", metric_name="temperature", level="warning")
 
 
+@pytest.mark.slow
 def test_message_of_the_alerting_document_works_unchanged(administrator: ApiClient, rule: Rule):
     with open_live(administrator) as socket:
         socket.send('{"type":"subscribe","channels":["alerts","dashboard"]}')
@@ -103,6 +104,7 @@ def test_frames_have_exactly_the_documented_fields(administrator: ApiClient, rul
         assert data["device_id"] == "press" and data["message"] == "Too warm"
 
 
+@pytest.mark.slow
 def test_actions_on_an_alert_are_sent_in_their_order(administrator: ApiClient, rule: Rule):
     with open_live(administrator) as socket:
         subscribe(socket, "alerts")
@@ -148,6 +150,7 @@ def test_devices_definitions_and_own_jobs_are_sent(administrator: ApiClient, rul
         assert frame["event"]["data"]["user_id"] == user.pk
 
 
+@pytest.mark.slow
 def test_unsubscribed_channel_is_not_sent(administrator: ApiClient, rule: Rule):
     with open_live(administrator) as socket:
         subscribe(socket, "alerts", "devices")
@@ -163,6 +166,7 @@ def test_unsubscribed_channel_is_not_sent(administrator: ApiClient, rule: Rule):
         assert next_event(socket)["type"] == "device.back"
 
 
+@pytest.mark.slow
 def test_event_of_a_late_transaction_is_sent_after_a_later_one(administrator: ApiClient):
     """A reader by id would lose it."""
     is_recorded, may_commit = threading.Event(), threading.Event()
@@ -192,6 +196,7 @@ def test_event_of_a_late_transaction_is_sent_after_a_later_one(administrator: Ap
 # --- resuming ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_missed_events_are_sent_after_a_resume(administrator: ApiClient):
     with open_live(administrator) as socket:
         subscribe(socket, "devices")
@@ -249,6 +254,7 @@ def test_resume_that_is_not_possible_is_answered_with_a_resync(administrator: Ap
         assert next_event(socket)["subject"] == "device/c"
 
 
+@pytest.mark.slow
 def test_more_than_a_ring_of_missed_events_become_one_resync(administrator: ApiClient):
     with open_live(administrator) as socket:
         position = subscribe(socket, "devices")["position"]
@@ -278,6 +284,7 @@ def two_sites(gateway: ApiClient) -> DeviceGroup:
     return group
 
 
+@pytest.mark.slow
 def test_limited_caller_gets_nothing_of_foreign_devices_rules_and_jobs(
     viewer: ApiClient, two_sites: DeviceGroup, rule: Rule
 ):
@@ -314,6 +321,7 @@ def test_device_bound_key_gets_events_of_its_device_only(device: ApiClient):
         assert next_event(socket)["subject"] == "device/device_001"
 
 
+@pytest.mark.slow
 def test_changed_membership_applies_to_the_next_event(viewer: ApiClient, two_sites: DeviceGroup):
     inside, outside = (Device.objects.get(device_id=name) for name in ("press", "oven"))
     with open_live(viewer) as socket:
@@ -332,6 +340,7 @@ def test_changed_membership_applies_to_the_next_event(viewer: ApiClient, two_sit
             assert {event["subject"] for event in events} == {f"device/{inside.device_id}"}
 
 
+@pytest.mark.slow
 def test_stream_of_a_disabled_user_is_closed_with_4003(viewer: ApiClient):
     with open_live(viewer) as socket:
         subscribe(socket, "alerts")
@@ -344,6 +353,7 @@ def test_stream_of_a_disabled_user_is_closed_with_4003(viewer: ApiClient):
 # --- data subscriptions -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_channels_and_data_subscriptions_share_a_socket(administrator: ApiClient, gateway: ApiClient):
     assert gateway.post("bulk", {name: [point()] for name in ("a", "b")}).status == 200
     with open_live(administrator) as socket:
@@ -386,6 +396,7 @@ def test_equal_name_replaces_a_data_subscription(administrator: ApiClient, gatew
         assert values_of(receive(socket, "points")) == [("b", "temperature", 8.0)]
 
 
+@pytest.mark.slow
 def test_data_of_foreign_devices_is_not_sent(viewer: ApiClient, two_sites: DeviceGroup, gateway: ApiClient):
     with open_live(viewer) as socket:
         for filters in ({}, {"device_ids": ["oven", "press"]}, {"groups": ["site a", "site b"]}):
@@ -400,6 +411,7 @@ def test_data_of_foreign_devices_is_not_sent(viewer: ApiClient, two_sites: Devic
         assert values_of(receive(socket, "snapshot")) == [("press", "temperature", 8.0)]
 
 
+@pytest.mark.slow
 def test_more_than_200_data_subscriptions_are_rejected_with_4009(administrator: ApiClient, monkeypatch: Any):
     monkeypatch.setattr("dashboard.streams.websocket.MAX_MESSAGES", 10 * MAX_SUBSCRIPTIONS)
     with open_live(administrator) as socket:
@@ -415,6 +427,7 @@ def test_more_than_200_data_subscriptions_are_rejected_with_4009(administrator: 
 # --- server-sent events -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_server_sent_events_carry_the_same_frames(administrator: ApiClient, gateway: ApiClient):
     assert gateway.post("devices/a/telemetry", point()).status == 200
     with EventStream(administrator, "/sse/live?channels=devices,dashboard&device_ids=a&max_frequency=100") as stream:
@@ -436,6 +449,7 @@ def test_server_sent_events_carry_the_same_frames(administrator: ApiClient, gate
         assert types[0] == "subscribed"
 
 
+@pytest.mark.slow
 def test_id_of_server_sent_events_is_the_position_of_events_only(administrator: ApiClient, gateway: ApiClient):
     """A position of values in `Last-Event-ID` could be ahead of events that were not sent."""
     assert gateway.post("devices/a/telemetry", point()).status == 200
@@ -546,6 +560,7 @@ def test_message_that_is_no_json_object_closes_the_stream_with_4013(
     assert not [record for record in caplog.records if record.name.startswith("dashboard")]
 
 
+@pytest.mark.slow
 def test_largest_message_is_answered_and_a_larger_one_closes_the_stream(administrator: ApiClient):
     message = '{"type": "subscribe", "channels": ["alerts"]}'
     with open_live(administrator) as socket:

@@ -127,6 +127,7 @@ def test_other_methods_and_paths_of_event_streams_are_rejected(reader: ApiClient
     assert reader.get("/sse/unknown").status == 404
 
 
+@pytest.mark.slow
 def test_limited_callers_receive_only_their_devices(gateway: ApiClient, device: ApiClient, viewer: ApiClient):
     send(gateway, device_001=1.0, press=2.0, oven=3.0)
     group = DeviceGroup.objects.get(name="site a")
@@ -171,6 +172,7 @@ def test_subscription_of_another_caller_is_unknown(reader: ApiClient, admin: Api
         assert closed_with(socket)["code"] == 4004
 
 
+@pytest.mark.slow
 def test_subscription_is_kept_while_a_stream_is_open(reader: ApiClient, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(open_sessions, "TICK", 0.02)
     identity = subscribe(reader)

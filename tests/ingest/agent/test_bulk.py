@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +18,7 @@ NAMES = st.text("abc.", min_size=1, max_size=4)
 FIELDS = st.recursive(VALUES, lambda inner: st.dictionaries(NAMES, inner, max_size=3), max_leaves=8)
 
 
+@pytest.mark.slow
 @given(fields=st.dictionaries(st.one_of(NAMES, st.just("metrics")), FIELDS, min_size=1, max_size=4))
 def test_bulk_request_stores_the_same_series_as_the_snapshot(fields: dict[str, Any]) -> None:
     document = {"node_id": "box", "timestamp": "2027-01-15T08:00:00Z", **fields}

@@ -198,6 +198,7 @@ def test_statsd_values_are_summarised_per_interval() -> None:
     assert metrics.take() == {"room": 20.5}
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.one_of(st.binary(max_size=40), st.from_regex(r"[a:|@.\-0-9cgms]{0,12}", fullmatch=True).map(str.encode))

@@ -247,6 +247,7 @@ def test_dripping_server_cannot_hold_the_sender(post_to: PostTo, start: bytes) -
         assert time.perf_counter() - started < 0.45
 
 
+@pytest.mark.slow
 def test_server_that_never_reads_cannot_hold_the_sender(post_to: PostTo) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as silent:
         poster = post_to(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout=0.3)

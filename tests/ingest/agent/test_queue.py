@@ -149,6 +149,7 @@ def test_machine_that_was_off_for_years_by_its_clock_keeps_its_snapshots(
     assert drain(open_queue()) == [1]
 
 
+@pytest.mark.slow
 def test_24_hours_at_10_seconds_are_kept_with_the_defaults_of_the_agent(open_queue: OpenQueue) -> None:
     from ingest.agent.config import MAX_SIZE
 
@@ -157,6 +158,7 @@ def test_24_hours_at_10_seconds_are_kept_with_the_defaults_of_the_agent(open_que
     assert (queue.get_queue_size(), queue.get_stats()["dropped_total"]) == (8640, 0)
 
 
+@pytest.mark.slow
 def test_two_threads_and_two_openings_share_a_queue(open_queue: OpenQueue) -> None:
     first, second = open_queue(), open_queue()
 

@@ -93,6 +93,7 @@ def test_unreadable_file_is_set_aside_and_its_rows_are_salvaged(
     assert drain(queue) == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first_call", ["dequeue", "enqueue", "get_stats"])
 def test_damage_found_while_running_is_repaired(open_queue: OpenQueue, tmp_path: Path, first_call: str) -> None:
     queue = open_queue(max_size=10_000)

@@ -54,6 +54,7 @@ def stored(client: ApiClient, device: str, metric: str) -> list[Any]:
     return [point["value"] for point in answer["data_points"]]
 
 
+@pytest.mark.slow
 def test_backlog_and_single_snapshots_are_stored_once_as_the_same_series(agent: SiteSender, admin: ApiClient) -> None:
     agent.queue.enqueue(measured("box", 0))
     agent.send_all()
@@ -70,6 +71,7 @@ def test_backlog_and_single_snapshots_are_stored_once_as_the_same_series(agent: 
     assert abs(agent.offset.offset) < 3
 
 
+@pytest.mark.slow
 def test_rejected_snapshot_and_values_are_counted_and_do_not_hold_the_others(
     agent: SiteSender, admin: ApiClient
 ) -> None:

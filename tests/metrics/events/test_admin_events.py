@@ -40,6 +40,7 @@ def test_definitions_deleted_by_an_admin_action_have_one_event_each(browser: Cli
     ]
 
 
+@pytest.mark.slow
 def test_devices_deleted_by_an_admin_action_have_one_event_each(browser: Client) -> None:
     rows = [Device.objects.create(device_id=name) for name in ("boiler", "pump")]
     forget_events()

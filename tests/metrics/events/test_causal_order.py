@@ -81,6 +81,7 @@ def _write(connection: Connection, name: str) -> None:
     write_events(connection, [DeviceUpdated(device_id="a", name=name, changed=[])])
 
 
+@pytest.mark.slow
 def test_bands_keep_the_order_of_a_transaction_that_waited_for_one_with_a_larger_id(connection: Connection) -> None:
     start = oldest_running_transaction(connection)
     band = Band(start, start)

@@ -18,6 +18,7 @@ from tests.metrics.events.recorded import forget_events, recorded_events
 ADMIN = Caller.internal("task:tests")
 
 
+@pytest.mark.slow
 def test_device_created_changed_and_deleted_by_api_has_three_events(admin: ApiClient) -> None:
     assert admin.post("devices", {"device_id": "boiler", "name": "Boiler"}).status == 201
     assert admin.call("PATCH", "devices/boiler", {"location": "cellar"}).status == 200

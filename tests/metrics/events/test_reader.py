@@ -56,6 +56,7 @@ def read_by_largest_id(connection: Connection, last: int) -> tuple[int, list[str
     return max([last, *(row[0] for row in rows)]), [row[1] for row in rows]
 
 
+@pytest.mark.slow
 def test_reader_by_largest_id_loses_late_commit_and_both_readers_do_not(connection: Connection) -> None:
     live = LiveReader.from_now(connection)
     band = Band(live.threshold, live.threshold)
@@ -73,6 +74,7 @@ def test_reader_by_largest_id_loses_late_commit_and_both_readers_do_not(connecti
     assert devices(band_events) + devices(read_band(connection, band, 100)[1]) == ["written first", "written second"]
 
 
+@pytest.mark.slow
 def test_both_readers_return_each_event_once_with_eight_writers(connection: Connection) -> None:
     live = LiveReader.from_now(connection)
     band = Band(live.threshold, live.threshold)
@@ -94,11 +96,13 @@ def test_both_readers_return_each_event_once_with_eight_writers(connection: Conn
     writers.check(devices(from_band))
 
 
+@pytest.mark.slow
 def test_event_outside_of_a_transaction_is_refused() -> None:
     with pytest.raises(OutsideTransaction, match=r"device\.created"):
         record_event(DeviceCreated(device_id="d"))
 
 
+@pytest.mark.slow
 def test_rolled_back_change_leaves_no_event(connection: Connection) -> None:
     live = LiveReader.from_now(connection)
     with transaction.atomic():
@@ -109,6 +113,7 @@ def test_rolled_back_change_leaves_no_event(connection: Connection) -> None:
     assert devices(live.read(connection)) == ["kept"]
 
 
+@pytest.mark.slow
 def test_envelope_has_id_type_subject_time_and_data(connection: Connection) -> None:
     live = LiveReader.from_now(connection)
     with transaction.atomic():

@@ -99,6 +99,7 @@ def test_changes_are_recorded_less_often_when_reading_all_devices_takes_long(
     assert began == [1000, 1033, 1066, 1099]
 
 
+@pytest.mark.slow
 def test_four_workers_at_once_record_each_device_once(gateway: ApiClient, connection: Connection) -> None:
     for number in range(50):
         _send(gateway, f"d{number}", 400)

@@ -57,6 +57,7 @@ async def until(is_true: Callable[[], Any]) -> None:
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.slow
 async def test_event_is_read_once_for_all_listeners(site: None) -> None:
     follower, listeners = EventFollower(), [Received() for _ in range(20)]
     await record("before")
@@ -75,6 +76,7 @@ async def test_event_is_read_once_for_all_listeners(site: None) -> None:
     follower.detach(listeners[0])
 
 
+@pytest.mark.slow
 async def test_nothing_is_read_without_a_listener(site: None) -> None:
     follower, listener = EventFollower(), Received()
     await follower.attach(listener)
@@ -102,6 +104,7 @@ async def test_failing_listener_does_not_keep_events_from_others(site: None, cap
         follower.detach(one)
 
 
+@pytest.mark.slow
 async def test_events_during_a_lost_connection_arrive_afterwards(site: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_follower, "RETRY_INTERVAL", 0.05)
     follower, listener = EventFollower(), Received()

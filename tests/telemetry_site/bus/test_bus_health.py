@@ -39,6 +39,7 @@ def idle_transaction() -> Iterator[psycopg.Connection[Any]]:
         connection.rollback()
 
 
+@pytest.mark.slow
 def test_health_without_bus_has_no_component_for_it(reader: ApiClient) -> None:
     answer = reader.get(DETAILED).json
     assert "event_bus" not in answer["components"]
@@ -47,6 +48,7 @@ def test_health_without_bus_has_no_component_for_it(reader: ApiClient) -> None:
     assert "ok      event_bus: no target is configured" in doctor()[1]
 
 
+@pytest.mark.slow
 def test_idle_transaction_shows_in_health_and_doctor_until_it_ends(
     idle_transaction: psycopg.Connection[Any], reader: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,6 +123,7 @@ def _waiting() -> int:
         return backlog.read_backlog(connection, "nats").events
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answer", "interval"),
     [

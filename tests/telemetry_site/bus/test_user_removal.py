@@ -52,6 +52,7 @@ def owners() -> dict[str, list[str]]:
     }
 
 
+@pytest.mark.slow
 def test_user_is_disabled_with_sessions_and_tokens(mei: Any) -> None:
     client = Client()
     client.force_login(mei)
@@ -72,6 +73,7 @@ def test_user_is_disabled_with_sessions_and_tokens(mei: Any) -> None:
     assert Revision.objects.get().number > before  # other processes drop what they have cached of the user
 
 
+@pytest.mark.slow
 def test_first_active_superuser_gets_what_the_user_owned(mei: Any) -> None:
     result = user_deleted(username="mei")
 
@@ -87,6 +89,7 @@ def test_first_active_superuser_gets_what_the_user_owned(mei: Any) -> None:
     assert AuditEntry.objects.filter(action="changed", object_type="user", object_id="mei").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "named",
     [
@@ -102,6 +105,7 @@ def test_named_successor_gets_what_the_user_owned(mei: Any, named: dict[str, str
     assert owners()["alerts"] == ["user:jo"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
@@ -135,6 +139,7 @@ def test_unusable_event_changes_nothing_and_names_the_field(mei: Any, data: dict
     assert set(User.objects.filter(is_active=False).values_list("username", flat=True)) == {"gone"}
 
 
+@pytest.mark.slow
 def test_unknown_and_repeated_users_change_nothing(mei: Any) -> None:
     assert user_deleted(username="unknown") == "user unknown does not exist"
     user_deleted(2, username="mei")
@@ -144,6 +149,7 @@ def test_unknown_and_repeated_users_change_nothing(mei: Any) -> None:
     assert owners() == after
 
 
+@pytest.mark.slow
 def test_user_without_keys_of_their_own_leaves_keys_of_devices_valid(mei: Any, device: ApiClient) -> None:
     user_deleted(username="mei")
     assert (
