@@ -13,6 +13,7 @@ from telemetry_site.embedded.paths import DataFolder
 from telemetry_site.env import Environment, InvalidSetting, parse_fernet_keys
 from tests.ingest.collectors.factories import create_collector, run_once
 
+KEY = "cE63DfouzHrBoUnIEI30SHSl1hsCwp8RYMNe0FNGL1g="
 SECRET = "wonderful-secret"
 
 
@@ -74,7 +75,7 @@ def test_lost_key_is_a_clear_failure_until_the_secrets_are_entered_again(folder:
     assert collector.secrets == {"bearer_token": "new"}
 
 
-@pytest.mark.parametrize("keys", ["short", "x" * 44, Fernet.generate_key().decode() + ",y"])
+@pytest.mark.parametrize("keys", ["short", "x" * 44, f"{KEY},y"])
 def test_invalid_key_in_the_setting_is_refused_without_showing_it(keys: str) -> None:
     with pytest.raises(InvalidSetting, match="32 bytes in URL-safe base64") as raised:
         Environment({"TELEMETRY_SECRETS_KEYS": keys}).parsed("TELEMETRY_SECRETS_KEYS", parse_fernet_keys, "")
