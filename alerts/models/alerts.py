@@ -124,6 +124,7 @@ class Alert(models.Model):
             models.Index(fields=["-triggered_at", "-id"], name="alert_by_time"),
             models.Index(fields=["status", "level", "-triggered_at"], name="alert_by_status"),
             models.Index(fields=["device", "-triggered_at"], name="alert_by_device"),
+            models.Index(fields=["resolved_at"], name="alert_by_end"),
             models.Index(fields=["rule", "-triggered_at"], name="alert_by_rule"),
             models.Index(fields=["rule", "device", "metric_name", "-triggered_at"], name="alert_by_series"),
         ]

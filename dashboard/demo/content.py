@@ -10,7 +10,7 @@ PREFIX, TITLE = "demo-", "Demo: "
 DEVICE_COUNT = 30
 HISTORY = timedelta(days=7)
 INTERVAL = 60  # seconds
-GROUP_DESCRIPTION = "Group of the demo data set; `manage.py demo --remove` deletes it."
+GROUP_DESCRIPTION = "Group of the demo data set; “manage.py demo --remove” deletes it."
 # Keys in the metadata of devices; MARK also in that of metric definitions. The last two are those of the first device.
 MARK = "demo"
 UNTIL = "demo_until"  # end of the history, ms since 1970

@@ -19,7 +19,7 @@ def create_status_page(end: datetime, caller: Caller) -> None:
     """Create the published page, if it does not exist."""
     if StatusPage.objects.filter(slug=SLUG).exists():
         return
-    text = "A page of the demo data set; `manage.py demo --remove` deletes it."
+    text = "A page of the demo data set; “manage.py demo --remove” deletes it."
     fields = {"slug": SLUG, "title": f"{TITLE}Tarnholm status", "text": text, "published": True}
     page = lifecycle.create_page(fields, caller)
     components = {}
