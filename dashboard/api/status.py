@@ -16,6 +16,7 @@ from rest_framework.views import APIView
 from alerts.api import examples as alert_examples
 from alerts.api.alert_serializers import AlertSerializer, visible_alerts
 from alerts.api.evaluation_metrics import METRICS_EXAMPLE, EvaluationMetricsSerializer, evaluation_metrics
+from dashboard.api.agent_figures import MAX_AGENTS, AgentFigures, agent_figures
 from dashboard.device_overview import DeviceRow
 from dashboard.views.overview import MAX_ROWS, summarize_devices
 from ingest.models import Rejected
@@ -68,6 +69,10 @@ class SiteStatus(PublicStatus):
     commits = serializers.IntegerField(help_text="Since the installation.")
     buffer_utilization = serializers.FloatField(help_text=BUFFER)
     rejected = RejectedCounts(help_text="Rejected points of these devices.")
+    agents = AgentFigures(
+        many=True,
+        help_text=f"Agents that collectors of kind agent_health watch, at most {MAX_AGENTS}, with their IDs and costs.",
+    )
 
 
 class DashboardValue(ResponseSerializer):
@@ -172,6 +177,15 @@ class StatusView(APIView):
             "commits": 81234,
             "buffer_utilization": 0.0,
             "rejected": {"rows": 2, "points": 17},
+            "agents": [
+                {
+                    "device_id": "scout",
+                    "collector_id": "col_0123456789abcdef",
+                    "healthy": True,
+                    "last_contact": "2025-12-18T09:59:58Z",
+                    "values": {"version": "1.4.2", "cognitive_state": "WORK", "cost_cents_24h": 41.5},
+                }
+            ],
         },
     )
     def get(self, request: Request) -> Response:
@@ -187,6 +201,7 @@ class StatusView(APIView):
             "commits": Head.objects.aggregate(commits=Sum("seq"))["commits"] or 0,
             "buffer_utilization": buffer_utilization(),
             "rejected": {"rows": rejected["rows"], "points": rejected["points"] or 0},
+            "agents": agent_figures(reader),
         }
         return Response(status_of(reader) | more)
 
