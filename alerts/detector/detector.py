@@ -23,7 +23,7 @@ from alerts.detector.scoring import (
 from alerts.detector.series_run import surprises_along
 from alerts.detector.state import EARLY, RECORD, Floats, Ints, Table, pack_state, unpack_state
 
-SERIES_PER_STEP = 128  # whose state fits the processor's cache
+SERIES_PER_STEP = 512  # fewer spend more time between array operations, more need more memory
 
 
 class Detector:

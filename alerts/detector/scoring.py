@@ -53,7 +53,7 @@ class Detection:
     score           0 to 1
     low             of the expected range; NaN while it is unknown
     high            of the expected range
-    reason          code for reasons.reason_text; 0 if the point is not marked
+    reason          code for reasons.reason_text; 0 if the point is not marked and no rule can notify it
     gravity         of the point as a notification: 1 notifies at normal sensitivity
     gravity_before  the largest of this episode before the point; 0 at its beginning
     change          from the points before
