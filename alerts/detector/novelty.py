@@ -2,13 +2,14 @@
 
 import numpy as np
 
-from alerts.detector.features import BESIDE, HIGHEST, TIME_OF_DAY, UNIT, VALUE, VIEWS
+from alerts.detector.features import BESIDE, HIGHEST, OUTSIDE, TIME_OF_DAY, UNIT, VALUE, VIEWS
 from alerts.detector.state import LEVELS, Bools, Ints, Shorts, Singles, Table
 
 PAIRS = np.array(VIEWS)
 COUNT = len(VIEWS)
 # The views with time of day, adjacent so that a slice selects them without a copy. Time of day is circular.
 ROUND = slice(VIEWS.index((VALUE, TIME_OF_DAY)), VIEWS.index((HIGHEST, TIME_OF_DAY)) + 1)
+PAIRED = slice(VIEWS.index((OUTSIDE, OUTSIDE)) + 1, COUNT)  # the views of two different features, after the others
 # A state is added if it is farther than this from all others, in fractions of the range of the view.
 APART = np.array([0.02 if first == second else 0.04 for first, second in VIEWS], np.float32)
 NARROW = 8  # minimum range for novelty
@@ -16,6 +17,7 @@ NOVELTY = (0.02 * 1.3 ** np.arange(LEVELS)).astype(np.float32)  # levels
 BLANK = 100  # points without surprise, since the first are all novel
 FORGET = np.float32(np.exp(-1 / 2000))  # per point, of the counts of novelty levels
 HOLD = np.float32(0.8)  # decay of the squared surprise per point, so that views that react at different points add up
+CACHED = 64  # series whose distances to all states are in the processor's cache together
 WRAP = 2**15  # the clock of visits is set back by this
 
 
@@ -77,16 +79,7 @@ def _novelty(table: Table, slots: Ints, seen: Shorts) -> tuple[Singles, Bools]:
     """Return the distance to the nearest state (maximum of both coordinates, in fractions of their ranges), and whether
     the point is above it or above the expected range."""
     minimum, maximum = table["least"][slots], table["most"][slots]
-    scale = view_scale(minimum, maximum)
-    apart = table["states"][slots]
-    apart -= seen[..., None]
-    np.abs(apart, out=apart)
-    around = apart[:, ROUND, 1]
-    apart[:, ROUND, 1] = np.minimum(around, UNIT - around)
-    distance = apart[:, :, 0] * scale[:, :, 0, None]
-    np.maximum(distance, apart[:, :, 1] * scale[:, :, 1, None], out=distance)
-    nearest = distance.argmin(axis=2)
-    novelty = np.take_along_axis(distance, nearest[..., None], axis=2)[..., 0]
+    novelty, nearest = _nearest(table, slots, seen, view_scale(minimum, maximum))
     view = np.arange(COUNT)
     above = above_expected(seen[..., 0] > table["states"][slots[:, None], view, 0, nearest], seen)
 
@@ -100,6 +93,26 @@ def _novelty(table: Table, slots: Ints, seen: Shorts) -> tuple[Singles, Bools]:
     table["least"][slots] = np.minimum(minimum, seen)
     table["most"][slots] = np.maximum(maximum, seen)
     return novelty, above
+
+
+def _nearest(table: Table, slots: Ints, seen: Shorts, scale: Singles) -> tuple[Singles, Ints]:
+    """Return distance and position of the nearest state, per view [k, views]."""
+    novelty, nearest = np.empty((len(slots), COUNT), np.float32), np.empty((len(slots), COUNT), np.int64)
+    view = np.arange(COUNT)
+    for first in range(0, len(slots), CACHED):
+        part = slice(first, first + CACHED)
+        apart = table["states"][slots[part]]
+        apart -= seen[part, ..., None]
+        np.abs(apart, out=apart)
+        around = apart[:, ROUND, 1]
+        np.minimum(around, UNIT - around, out=around)
+        distances = apart.astype(np.float32)
+        distances *= scale[part, ..., None]
+        distance = distances[:, :, 0]
+        np.maximum(distance[:, PAIRED], distances[:, PAIRED, 1], out=distance[:, PAIRED])
+        nearest[part] = distance.argmin(axis=2)
+        novelty[part] = distance[np.arange(len(distance))[:, None], view, nearest[part]]
+    return novelty, nearest
 
 
 def tick(table: Table, slots: Ints) -> Shorts:
