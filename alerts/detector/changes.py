@@ -2,8 +2,9 @@
 
 The change of a point is its distance from the median of the six values before, in standard deviations of such changes.
 Changes come in episodes: one ends some time after its largest change, which is then remembered. What is usual for a
-series is the sixth largest of the remembered changes; each counts half as much after a week. So a series that often
-changes by much must change by more to be reported, and a change of the same size is reported again later.
+series is the sixth largest of the remembered changes; each counts half as much after a week. A larger one counts less,
+since it was reached less often: the third largest a quarter, the largest 1/36. So a series that often changes by much
+must change by more to be reported, and a change of the same size is reported again later.
 """
 
 import math
@@ -14,14 +15,16 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from alerts.detector.seasons import DAY
-from alerts.detector.state import PREVIOUS, Bools, Floats, Ints, Table
+from alerts.detector.state import PEAKS, PREVIOUS, Bools, Floats, Ints, Table
 
 FORGET = float(np.exp(-1 / 1000))  # per point, of mean and variance of the changes
 CLIP = 3.0  # standard deviations: larger changes count as this much in mean and variance
 MIN_WEIGHT = 8  # points before changes are compared
 LEAST_SPREAD = 1e-9  # of the changes, as a fraction of the value: the precision of measurements
+LARGEST_DEVIATION = 1e12  # standard deviations, so that products with values are finite
 TINY = 1e-150  # least standard deviation
 WEEK = 7 * DAY  # in which a remembered change halves
+RANK_WEIGHTS = (np.arange(PEAKS, 0, -1) / PEAKS) ** 2  # of the remembered changes, from the least to the largest
 PRIOR = 4.0  # the changes that a new series remembers
 MIN_USUAL = 3.0  # standard deviations: of noise, smaller ones are usual
 EPISODE_POINTS = 40  # from the largest change of an episode to its end …
@@ -71,7 +74,7 @@ def measure_changes(table: Table, slots: Ints, times: Ints, values: Floats) -> C
     size, weight = values - middle, table["change_weight"][slots]
     mean, spread = _spread(table["change_sum"][slots], table["change_square"][slots], weight, middle)
     known = weight > MIN_WEIGHT
-    deviation = np.where(known, np.abs(size - mean) / spread, 0.0)
+    deviation = np.where(known, np.minimum(np.abs(size - mean) / spread, LARGEST_DEVIATION), 0.0)
     clipped = np.where(known, np.minimum(np.maximum(size, mean - CLIP * spread), mean + CLIP * spread), size)
     table["change_sum"][slots] = table["change_sum"][slots] * FORGET + clipped
     table["change_square"][slots] = table["change_square"][slots] * FORGET + clipped * clipped
@@ -111,7 +114,7 @@ def measure_changes_along(table: Table, slot: int, times: Ints, values: Floats) 
 
     size = values - middle
     mean, spread, known = _spread_along(table, slot, size, middle)
-    deviation = np.where(known, np.abs(size - mean) / spread, 0.0)
+    deviation = np.where(known, np.minimum(np.abs(size - mean) / spread, LARGEST_DEVIATION), 0.0)
     usual, seen, begins = _usual_along(table, slot, times, deviation)
     return _to_changes(size, mean, spread, middle, known, deviation, usual, seen, begins, times - began)
 
@@ -166,8 +169,9 @@ def _spread_along(table: Table, slot: int, size: Floats, middle: Floats) -> tupl
 
 
 def _usual(peaks: Floats, peaked: Ints, times: Ints) -> Floats:
-    """Return the usual change [k]: the least of the remembered changes [k, PEAKS], each halved by the week."""
-    usual: Floats = np.maximum(_decay(peaks, peaked, times).min(axis=1), MIN_USUAL)
+    """Return the usual change [k] by the remembered changes [k, PEAKS], each halved by the week and weighed by rank."""
+    ascending = np.sort(_decay(peaks, peaked, times), axis=1)
+    usual: Floats = np.maximum((ascending * RANK_WEIGHTS).max(axis=1), MIN_USUAL)
     return usual
 
 

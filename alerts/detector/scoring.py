@@ -37,7 +37,7 @@ class Thresholds:
     """
 
     mark_surprise: float = 13.0
-    mark_change: float = 1.9
+    mark_change: float = 1.8
     notify_change: float = 2.92
     mark_shift: float = 0.6
     notify_shift: float = 0.2
