@@ -25,7 +25,7 @@ MAX_FALSE = 0.5  # notifications per series and month
 FOLD_CHOICES = [
     Thresholds(mark_surprise=surprise, mark_change=change, notify_change=notify)
     for surprise in (11.0, 13.0, 15.0)
-    for change in (1.6, 1.9, 2.2)
+    for change in (1.6, 1.8, 2.2)
     for notify in (2.4, 2.65, 2.92, 3.2, 3.5, 4.0)
 ]
 CONSTANTS: list[tuple[ModuleType, str]] = [
