@@ -23,6 +23,7 @@ from dashboard.forms.fields import (
 
 Texts = dict[str, str]  # the texts of a row's inputs, by name without prefix
 
+DEFAULT_SENSITIVITY = "normal"  # is not stored
 TYPED = ("metric_name", "threshold_value", "clear_threshold", "horizon", "evaluation_window")  # the others are selects
 
 
@@ -37,7 +38,7 @@ class ConditionFields(PageForm):
     condition = OpenChoiceFormField("Comparison", rule_words.COMPARISONS)
     threshold_value = ThresholdFormField("Threshold", "input limit", placeholder="value", aria_label="Threshold")
     horizon = DurationFormField("Forecast horizon")
-    sensitivity = OpenChoiceFormField("Sensitivity", rule_words.SENSITIVITIES, initial="normal")
+    sensitivity = OpenChoiceFormField("Sensitivity", rule_words.SENSITIVITIES, initial=DEFAULT_SENSITIVITY)
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -76,7 +77,7 @@ class ConditionForm(ConditionFields):
             document["parameters"] = {"measure": values["measure"]}
         if kind == RuleKind.FORECAST:
             document["parameters"] = {"horizon": values.get("horizon")}
-        if kind == RuleKind.ANOMALY and values["sensitivity"]:
+        if kind == RuleKind.ANOMALY and values["sensitivity"] not in ("", DEFAULT_SENSITIVITY):
             document["parameters"] = {"sensitivity": values["sensitivity"]}
         if kind != RuleKind.ANOMALY:
             document |= {"condition": values["condition"], "threshold_value": values.get("threshold_value")}
@@ -116,7 +117,7 @@ def condition_texts(condition: Mapping[str, Any]) -> Texts:
         "metric_name": condition.get("metric_name"),
         "aggregation": condition.get("aggregation"),
         "measure": parameters.get("measure", "slope"),
-        "sensitivity": parameters.get("sensitivity", "normal"),
+        "sensitivity": parameters.get("sensitivity", DEFAULT_SENSITIVITY),
         "condition": condition.get("condition", Condition.ABOVE.value),
         "threshold_value": condition.get("threshold_value"),
         "clear_threshold": condition.get("clear_threshold"),

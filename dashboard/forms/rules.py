@@ -14,6 +14,7 @@ from alerts.rules.lifecycle import FIELDS, document_of, validate
 from dashboard import rule_words
 from dashboard.forms.conditions import (
     BLANK,
+    DEFAULT_SENSITIVITY,
     ConditionFields,
     ConditionForm,
     ConditionsFormField,
@@ -143,6 +144,8 @@ class RuleEditForm(ConditionFields):
         saved = self.rule if self.rule.kind == kind else Rule()
         document |= {name: getattr(saved, name) for name in UNUSED.get(kind, ())}
         parameters = {name: values.get(name) for name in PARAMETERS.get(kind, ())}
+        if parameters.get("sensitivity") == DEFAULT_SENSITIVITY:
+            del parameters["sensitivity"]
         document["parameters"] = {name: value for name, value in parameters.items() if value not in (None, "")}
         if kind == RuleKind.COMPOSITE:
             document |= self._composite(saved)

@@ -72,14 +72,14 @@ def test_same_seed_generates_the_same_events(shell: Shell) -> None:
 
 @pytest.mark.slow
 def test_simulated_fleet_is_sent_to_the_site_with_its_labels(shell: Shell, admin: ApiClient) -> None:
-    command = "telemetry generate --to-site --register --devices 3 --duration 2h --labels faults.jsonl --json"
+    command = "telemetry generate --to-site --register --seed 1 --devices 3 --duration 2d --labels faults.jsonl --json"
     result = shell.succeed(command)
     assert result.json["rejected"] == 0
     devices = admin.get("devices").json["devices"]
     assert len(devices) == 3 and all(row["device_id"].startswith("sim-") for row in devices)
     assert admin.get("stats").json["total_data_points"] == result.json["count"]
     labels = [json.loads(line) for line in (shell.folder / "faults.jsonl").read_text().splitlines()]
-    assert all({"device_id", "kind", "start", "end"} <= label.keys() for label in labels)
+    assert labels and all({"device", "metric", "kind", "start", "end"} == label.keys() for label in labels)
 
 
 @pytest.mark.parametrize(
@@ -299,7 +299,7 @@ def test_login_stores_a_profile_that_other_commands_use(bare_shell: Shell, admin
     bare_shell.succeed("telemetry profile use default && telemetry keys list")
     bare_shell.succeed("telemetry profile remove reader")
     listed = bare_shell.succeed("telemetry profile list --json").json
-    assert listed == [{"profile": "default", "url": url.rstrip("/"), "current": True}]
+    assert listed == [{"profile": "default", "url": url.rstrip("/"), "user": "", "current": True}]
 
 
 def test_shell_completes_commands_and_options(bare_shell: Shell) -> None:

@@ -98,7 +98,7 @@ def test_version_3_reads_values(agent: int, configuration: dict[str, Any], secre
 @pytest.mark.parametrize(
     ("configuration", "secrets", "error"),
     [
-        ({}, {"community": "wrong"}, "agents do not answer a wrong community"),
+        ({}, {"community": "not-this"}, "agents do not answer a wrong community"),
         (
             {"version": "3", "username": "nobody", "auth_protocol": "sha"},
             {"auth_key": "authpassword"},
