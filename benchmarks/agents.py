@@ -31,7 +31,7 @@ INTERVAL = 60.0  # seconds between two snapshots of an agent
 TIMEOUT = 10.0  # seconds, as the agent's
 BULK_DEVICES = 100
 CONNECTING = 32  # agents at a time
-SPARE_FILES = 500  # descriptors besides those of connections
+SPARE_FILES = 500  # descriptors in addition to those of connections
 CREATE_KEYS = """
 from ingest.models import ApiKey, digest_of
 from metrics.models import Device
@@ -44,7 +44,7 @@ ApiKey.objects.bulk_create(
 
 @dataclass
 class Minute:
-    """Milliseconds of the answers of a minute, and what went wrong."""
+    """Milliseconds of the answers of a minute, and the number of failures."""
 
     snapshots: list[float] = field(default_factory=list)
     configurations: list[float] = field(default_factory=list)

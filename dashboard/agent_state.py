@@ -17,7 +17,7 @@ REASONS = "agent.queue.dropped."
 
 @dataclass(frozen=True, slots=True)
 class AgentState:
-    """What the agent reported last.
+    """The last report of the agent.
 
     queued         snapshots that were not delivered yet; `oldest` is the age of the first of them
     dropped        snapshots that it had to drop since its installation; `reasons` has their number by reason

@@ -63,7 +63,9 @@ class SnapshotSerializer(ResponseSerializer):
     duration_ms = serializers.FloatField(required=False, help_text="Milliseconds to collect.")
     checksum = serializers.CharField(required=False, help_text="SHA-256 of the collected points.")
     error = serializers.CharField(required=False, help_text="Why the collection failed; empty if it did not.")
-    requested_by = serializers.CharField(required=False, help_text="Who requested it; empty for the interval.")
+    requested_by = serializers.CharField(
+        required=False, help_text="User or key that requested it; empty for scheduled collections."
+    )
 
 
 class CollectionView(APIView):

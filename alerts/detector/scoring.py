@@ -27,7 +27,7 @@ MIN_NOTIFY_AGE = 20 * DAY // 24  # … and its age
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """What is marked, and what notifies.
+    """Thresholds of marks and notifications.
 
     mark_surprise  mean squared surprise of the views
     mark_change    times the usual change
@@ -91,7 +91,7 @@ class Detection:
 
 @dataclass(slots=True)
 class Surprises:
-    """What the remembered states of a series say about points, as columns of equal length.
+    """Surprise of points by the remembered states of a series, as columns of equal length.
 
     surprise  mean squared surprise of the views
     low       of the expected range
@@ -136,7 +136,7 @@ class Surprises:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the scores of points depend on, besides the marks and notifications before them.
+    """Evidence for the scores of points, without the marks and notifications before them.
 
     change    from 1 on the change is marked, if no other point was shortly before
     surprise  the same for the surprise of the views

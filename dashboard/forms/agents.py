@@ -54,7 +54,7 @@ def probes_text(probes: list[dict[str, Any]]) -> str:
 
 
 class AgentForm(PageForm):
-    """What the site sets for one agent."""
+    """Settings of the site for one agent."""
 
     interval = DurationFormField("Interval", placeholder="own")
     probes = TextFormField(

@@ -65,7 +65,7 @@ class CollectorEditForm(PageForm):
     metric_prefix = TextFormField(
         "Metric prefix",
         "input mono",
-        help_text="Before each metric name, to tell two checks of a device apart.",
+        help_text="Prefix of each metric name, so that two checks of a device have different metrics.",
         **VERBATIM,
     )
     enabled = forms.BooleanField(label="Enabled")

@@ -77,7 +77,7 @@ class NewStatusPageForm(PageForm):
 
 
 class StatusComponentForm(PageForm):
-    """A component: its public texts, what measures it, and how its state follows."""
+    """A component: its public texts, the groups, rules and tags that measure it, and the rule for its state."""
 
     name = TextFormField("Name", help_text="Public")
     description = _text_area("Description", 2, help_text="Public")

@@ -38,7 +38,7 @@ READ_AT_ONCE = 2_000  # alerts
 
 
 class Measured(NamedTuple):
-    """What is known of a component in a window; in `clear`, the time of maintenance is unknown."""
+    """Timelines of a component in a window; in `clear`, the time of maintenance is unknown."""
 
     raw: Timeline
     clear: Timeline

@@ -128,7 +128,7 @@ class StatusComponent(Audited):
 
 
 class ComponentHistory(models.Model):
-    """What was computed of a component: summary of its past days, for the page.
+    """Summary of the past days of a component, computed for the page.
 
     measured_since  when the first rule that measures it existed, or its first alert was triggered
     device_count    devices that it covers, of components with state by share

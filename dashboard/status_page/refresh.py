@@ -1,4 +1,4 @@
-"""What a worker does for the status pages every few seconds."""
+"""The periodic task of a worker for status pages, every few seconds."""
 
 from datetime import datetime, timedelta
 
@@ -33,6 +33,6 @@ def refresh(now: datetime | None = None) -> int:
 
 
 def delete_old(now: datetime | None = None) -> int:
-    """Delete old deliveries and addresses that nobody confirmed; return the number of deleted rows."""
+    """Delete old deliveries and unconfirmed addresses; return the number of deleted rows."""
     now = now or timezone.now()
     return deliveries.delete_finished(now - DELIVERY_RETENTION) + subscriptions.delete_unconfirmed(now)

@@ -296,7 +296,7 @@ def _measure_days(page: StatusPage, tree: ComponentTree, now: datetime) -> list[
 def _find_states(
     tree: ComponentTree, today: dict[int, Measured], incidents: list[PublicIncident], now: datetime
 ) -> dict[int, PublicState]:
-    """Return the state of each component: what is measured, declared by an open incident, or under maintenance."""
+    """Return the state of each component: measured, declared by an open incident, or under maintenance."""
     declared: dict[str, PublicState] = {}
     in_maintenance: set[str] = set()
     for incident in incidents:

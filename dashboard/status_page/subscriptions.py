@@ -32,7 +32,7 @@ _CONFIRM, _UNSUBSCRIBE = "status.confirm", "status.unsubscribe"  # salts
 
 
 class Confirmation(NamedTuple):
-    """What the link of a confirmation confirms."""
+    """The subscriber and the components of a confirmation link."""
 
     subscriber: StatusSubscriber
     component_ids: list[str]
@@ -128,6 +128,6 @@ def read_unsubscription(page: StatusPage, token: str) -> StatusSubscriber | None
 
 
 def delete_unconfirmed(now: datetime) -> int:
-    """Delete addresses that nobody confirmed in time; return their number."""
+    """Delete addresses that were not confirmed in time; return their number."""
     old = StatusSubscriber.objects.filter(confirmed_at=None, created_at__lt=now - CONFIRMATION_PERIOD)
     return old.exclude(deliveries__created_at__gt=now - CONFIRMATION_PERIOD).delete()[0]

@@ -22,7 +22,7 @@ from rest.errors import InvalidFields
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def agent_page(request: HttpRequest, device_id: str) -> HttpResponse:
-    """Show what the agent reports and what the site sets for it, or set it."""
+    """Show the report of the agent and its settings, or save the settings."""
     device = get_object_or_404(Device.objects.visible_to(caller_of(request.user)), device_id=device_id)
     if request.method == "POST":
         admin_of(request)

@@ -94,7 +94,7 @@ def collector_page(request: HttpRequest, collector_id: str) -> HttpResponse:
 def _edit(
     request: HttpRequest, collector: Collector, kind: Kind, save: Any, context: dict[str, Any] | None = None
 ) -> HttpResponse:
-    """Show a form with its errors, or with what a trial would store; save it and show the collector."""
+    """Show a form with its errors or with the result of a trial; save it and show the collector."""
     form = CollectorEditForm(posted(request), collector, kind)
     trial = None
     if "try" in request.POST:

@@ -50,7 +50,7 @@ class Agent:
         self._config = config = self._site_config.applied()
         self._stopped = threading.Event()
         self._ending = Ending.STOPPED
-        self._poll_at = 0.0  # uptime at which the site is asked again
+        self._poll_at = 0.0  # uptime at the next request to the site
         self.queue = TelemetryQueue(
             config.queue_path, config.max_size, config.max_bytes, config.max_age, clock=self._clock
         )

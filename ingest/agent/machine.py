@@ -22,7 +22,7 @@ _PROC = Path("/proc")
 _SYS_BLOCK = Path("/sys/block")
 _HWMON = Path("/sys/class/hwmon")
 _VIRTUAL_DISKS = ("loop", "ram", "zram", "dm-", "md")  # their bytes are those of other disks
-_SECTOR = 512  # bytes, whatever the disk has
+_SECTOR = 512  # bytes, independent of the disk
 
 
 class CpuTimes(NamedTuple):

@@ -30,7 +30,7 @@ class InvalidRemoteConfig(ValueError):
 
 @dataclass(frozen=True)
 class RemoteConfig:
-    """What the site sets. `interval` is None if the agent's own holds."""
+    """Settings of the site. `interval` is None if the agent's own interval applies."""
 
     version: int = 0
     interval: float | None = None

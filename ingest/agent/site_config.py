@@ -42,7 +42,7 @@ class SiteConfig:
             self._report(f"the stored configuration is ignored: {error}")
 
     def applied(self) -> Config:
-        """Return the configuration of the agent with what the site has set."""
+        """Return the configuration of the agent with the settings of the site."""
         return self.in_force.applied_to(self._config)
 
     def poll(self, fetch: Fetch) -> bool:

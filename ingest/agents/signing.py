@@ -1,4 +1,4 @@
-"""Signatures of what the site sends to agents, which learn the public key at their installation.
+"""Signatures of documents for agents, which learn the public key at their installation.
 
 The key follows from SECRET_KEY: after another SECRET_KEY, agents refuse what the site sends until they are installed
 again, and go on as before.

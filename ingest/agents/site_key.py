@@ -1,4 +1,4 @@
-"""The key pair of the site for what it sends to agents, from SECRET_KEY, so that all machines have the same. Pure."""
+"""The key pair that signs documents for agents, derived from SECRET_KEY: the same on all machines. Pure."""
 
 import base64
 import hashlib

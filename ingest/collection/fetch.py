@@ -82,7 +82,7 @@ def request(
     except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
         # On expiry the socket is shut down in another thread, which raises various errors here.
         raise _failure(job, _describe(error)) from None
-    if job.deadline.expired:  # of an answer without a length, what was sent looks complete
+    if job.deadline.expired:  # an answer without a length looks complete although it was cut off
         raise _failure(job, "")
     if len(body) > MAX_BODY_BYTES:
         raise CollectFailed(f"the answer is longer than {MAX_BODY_BYTES:,} bytes")

@@ -23,7 +23,7 @@ class CollectorHealth(NamedTuple):
 
     @property
     def detail(self) -> str:
-        """The state in a sentence. Failing collectors tell of their targets, overdue ones of this site."""
+        """The state in a sentence. Failing collectors are a problem of their targets, overdue ones of this site."""
         if self.overdue:
             return f"{self.overdue:,} of {self.enabled:,} collectors are overdue: no worker collects them"
         return f"{self.failing:,} of {self.enabled:,} collectors fail" if self.failing else "all collectors succeed"

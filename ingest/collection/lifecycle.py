@@ -42,7 +42,7 @@ class TriesBusy(TelemetryError):
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What one collection would store."""
+    """Result of a trial: the points that one collection would store."""
 
     readings: list[Reading]
     deployments: list[Any]

@@ -30,7 +30,7 @@ class Abandoned(Exception):
 
 @dataclass(slots=True)
 class Collected:
-    """What a collection yielded, and why it failed if it did."""
+    """Result of a collection, with the reason of its failure if it failed."""
 
     readings: list[Reading] = field(default_factory=list)
     deployments: list[Deployment] = field(default_factory=list)
@@ -72,9 +72,9 @@ def _read(kind: Kind, job: CollectionJob, prefix: str, collected: Collected) -> 
 
 
 def store(claim: Claim, collected: Collected, failing_besides: int, may_store: Callable[[], bool]) -> CollectionResult:
-    """Store what was collected as one batch with the ID of the snapshot, with the metrics of the collector itself.
+    """Store the collected points as one batch with the ID of the snapshot, with the metrics of the collector itself.
 
-    `may_store` is asked directly before. Raises Abandoned, StorageUnavailable and WriterOverloaded.
+    `may_store` is called directly before. Raises Abandoned, StorageUnavailable and WriterOverloaded.
     """
     readings = [*collected.readings, *self_metrics(claim, collected, failing_besides)]
     batch = build_batch(readings, claim.device_id, claim.started_at)

@@ -1,4 +1,4 @@
-"""What a collection yields: readings and deployments. Pure."""
+"""Results of a collection: readings and deployments. Pure."""
 
 from datetime import datetime
 from typing import NamedTuple

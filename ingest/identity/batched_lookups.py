@@ -1,4 +1,4 @@
-"""Lookups that are asked for at the same time are made together: after a restart, thousands of agents send at once."""
+"""Concurrent lookups become one query: after a restart, thousands of agents send at the same time."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ V = TypeVar("V")
 
 
 class BatchedLookups(Generic[V]):
-    """Collects the names that are asked for while a lookup runs, and looks them up together. For one event loop."""
+    """Collects names while a lookup runs, and looks them up together. For one event loop."""
 
     def __init__(self, look_up: Callable[[Sequence[str]], Awaitable[Mapping[str, V]]]) -> None:
         self._look_up = look_up
@@ -41,7 +41,7 @@ class BatchedLookups(Generic[V]):
         except Exception as error:
             for future in batch.values():
                 future.set_exception(error)
-                future.exception()  # nobody may be waiting any more
+                future.exception()  # the waiting requests may have ended
             return
         for name, future in batch.items():
             future.set_result(found[name])

@@ -26,7 +26,7 @@ def post(client: Client, alert: Alert, answer: str) -> int:
     return client.post(f"/alerts/{alert.alert_id}/feedback/", {"answer": answer}).status_code
 
 
-def test_operator_is_asked_and_the_answer_is_shown_and_can_be_withdrawn(anomaly: Alert):
+def test_operator_sees_the_question_and_can_withdraw_the_answer(anomaly: Alert):
     ana = client_of("ana", operates=True)
     assert QUESTION in page(ana, anomaly)
     assert post(ana, anomaly, "no") == 302

@@ -1,4 +1,4 @@
-"""Lookups that are asked for at the same time are made together."""
+"""Concurrent lookups become one query."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ class Source:
         return {name: name.upper() for name in names}
 
 
-async def test_names_asked_for_while_a_lookup_runs_are_looked_up_together():
+async def test_names_requested_during_a_lookup_are_looked_up_together():
     source = Source()
     lookups = BatchedLookups(source.look_up)
     names = [f"n{number}" for number in range(50)]

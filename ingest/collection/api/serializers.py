@@ -37,9 +37,9 @@ class LastCollectionSerializer(ResponseSerializer):
 @extend_schema_serializer(component_name="Collector")
 class CollectorSerializer(StrictSerializer, serializers.ModelSerializer[Collector]):
     name = name_field(help_text="Name; part of the metrics `collector.<name>.up` and `collector.<name>.duration_ms`.")
-    kind = ChoiceField([(kind.name, kind.label) for kind in KINDS.values()], help_text="What is collected.")
+    kind = ChoiceField([(kind.name, kind.label) for kind in KINDS.values()], help_text="Kind of collector.")
     device_id = name_field(help_text="Device that the points are stored for. It is created with the first point.")
-    target = serializers.SerializerMethodField(help_text="What is collected, in a few words.")
+    target = serializers.SerializerMethodField(help_text="Short description of the target.")
     configuration = MetadataField(required=False, help_text="Fields of the kind.")
     secrets = SecretsField(
         required=False,

@@ -22,7 +22,7 @@ _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?\.?\Z|[0-9A
 
 @dataclass(frozen=True, slots=True)
 class CollectionJob:
-    """One collection: what to collect, and the deadline that ends it."""
+    """One collection: its configuration, its secrets, and the deadline that ends it."""
 
     collector_id: str
     device_id: str
@@ -63,10 +63,10 @@ class Kind(ABC):
 
     @abstractmethod
     def collect(self, job: CollectionJob) -> Collected:
-        """Yield what is measured. Raises CollectFailed; what was yielded before is stored."""
+        """Yield the measurements. Raises CollectFailed; measurements yielded before are stored."""
 
     def check(self, configuration: Mapping[str, Any], secrets: Mapping[str, str]) -> FieldErrors:
-        """Yield (field, error) for what the fields alone do not show, such as a forbidden address."""
+        """Yield (field, error) for errors that single fields do not show, such as a forbidden address."""
         yield from ()
 
 
