@@ -62,8 +62,9 @@ def machine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     if not is_root and not os.getuid() and not SYSTEM_PYTHON:
         pytest.skip("needs a Python that every user may run")
     folder = tmp_path_factory.mktemp("machine")
-    for parent in (folder.parent, folder.parent.parent):  # of pytest, closed to other users
-        parent.chmod(0o755)
+    for parent in folder.parents:  # those of pytest are closed to other users
+        if parent.name.startswith(("pytest-", "popen-")):
+            parent.chmod(0o755)
     return Machine(folder, is_root)
 
 
