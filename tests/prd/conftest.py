@@ -8,7 +8,6 @@ import pytest
 
 from tests.conftest import ApiClient, ApiResponse
 
-
 PAUSE = 1.0  # seconds between two rounds
 
 
