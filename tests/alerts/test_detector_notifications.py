@@ -51,7 +51,7 @@ def test_nothing_notifies_in_the_first_hours_of_a_fast_series() -> None:
     assert notified(detect(times, values)) == []
 
 
-def test_one_anomaly_notifies_once_and_again_if_it_gets_twice_as_grave() -> None:
+def test_anomaly_notifies_once_and_again_at_twice_the_gravity() -> None:
     times, values = noise(2000)
     values[1500:1504] += [40, 60, 50, 55]
     assert notified(detect(times, values)) == [1500]

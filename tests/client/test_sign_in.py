@@ -51,7 +51,7 @@ def test_commands_at_the_same_time_renew_an_ended_token_once(user_shell: Shell) 
     user_shell.succeed("telemetry devices --json")  # the refresh token of the last renewal is valid
 
 
-def test_ended_sign_in_says_what_to_do(user_shell: Shell, admin: ApiClient) -> None:
+def test_expired_sign_in_names_the_command_to_repeat_it(user_shell: Shell, admin: ApiClient) -> None:
     change_profile(user_shell, expires_at=0, refresh_token="rt_unknown")
     result = user_shell.run("telemetry devices")
     expected = f"telemetry: the sign-in of anna has ended: run telemetry login {url_of(admin)} --user anna\n"

@@ -111,7 +111,7 @@ def test_ended_system_clock_interrupts_a_wait() -> None:
     assert clock.wait(60)
 
 
-def test_one_snapshot_is_a_batch_with_units_after_two_readings() -> None:
+def test_snapshot_is_a_batch_with_units_after_two_readings() -> None:
     clock = ManualClock()
     points = json.loads(measure_once(clock))["data_points"]
     assert clock.waits == [SETTLE_TIME]

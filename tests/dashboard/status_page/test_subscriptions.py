@@ -75,7 +75,7 @@ def test_request_for_known_address_does_not_change_its_subscription(page: Status
     assert not subscriber.components.exists()
 
 
-def test_one_address_gets_at_most_one_request_an_hour(page: StatusPage) -> None:
+def test_confirmation_is_sent_to_an_address_at_most_once_an_hour(page: StatusPage) -> None:
     now = timezone.now()
     for minutes in (0, 10, 59):
         subscriptions.request_subscription(page, "email", "anna@example.com", [], now + timedelta(minutes=minutes))
