@@ -23,6 +23,9 @@ def takes_feedback(alert: Alert) -> bool:
 
 
 def feedback_of(alert: Alert) -> AnomalyFeedback | None:
+    """Return the feedback on an alert; without a query for alerts that take none."""
+    if not takes_feedback(alert):
+        return None
     return AnomalyFeedback.objects.filter(alert_id=alert.alert_id).first()
 
 

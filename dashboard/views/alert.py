@@ -59,7 +59,7 @@ def alert_page(request: HttpRequest, alert_id: str) -> HttpResponse:
         "trace": _trace(alert, caller),
         "takes_feedback": takes_feedback(alert),
         "feedback": feedback_of(alert),
-        "adjustment": read_adjustments([alert.series]).get(alert.series, 1.0) if alert.series is not None else 1.0,
+        "adjustment": _adjustment(alert),
         "timeline": _timeline(alert, now, caller),
         "notifications": notices,
         "failing": _find_failing(notices),
@@ -72,6 +72,13 @@ def alert_page(request: HttpRequest, alert_id: str) -> HttpResponse:
         "range": "1h" if now - alert.triggered_at < SHORT_AGE else "6h",
     }
     return render(request, "dashboard/alerts/alert.html", context)
+
+
+def _adjustment(alert: Alert) -> float:
+    """Return the factor of the series' notification threshold, by feedback."""
+    if alert.series is None or not takes_feedback(alert):
+        return 1.0
+    return read_adjustments([alert.series]).get(alert.series, 1.0)
 
 
 class TimelineEntry(NamedTuple):
