@@ -145,6 +145,11 @@ async def _read_keys(texts: Sequence[str]) -> Mapping[str, Caller | None]:
     return await _resolve_keys_async(texts)
 
 
+def forget_key_lookups() -> None:
+    """Drop the lookups of all event loops, none of which runs in a forked child."""
+    _key_lookups.clear()
+
+
 def _lookups() -> BatchedLookups[Caller | None]:
     return _key_lookups.setdefault(asyncio.get_running_loop(), BatchedLookups(_read_keys))
 

@@ -94,6 +94,7 @@ class Resource(GenericViewSet[Any]):
     query_class    position and size of a page, and further options of the list
     echo_filters   field `filters` of a page: "sent" has the filters of the request, "all" also null for the others
     count_limit    upper bound of `total`, for lists that are long
+    is_nested      the path names a row that contains these, which may not exist
     has_etag       responses have an ETag
     cacheable      the ETag covers everything a GET returns, so If-None-Match is supported
     read_scope     scope that reads need; by default any caller that may read points
@@ -108,6 +109,7 @@ class Resource(GenericViewSet[Any]):
     query_class: ClassVar[type[PageQuerySerializer]] = PageQuerySerializer
     echo_filters: ClassVar[str | None] = None
     count_limit: ClassVar[int | None] = None
+    is_nested: ClassVar[bool] = False
     has_etag: ClassVar[bool] = True
     cacheable: ClassVar[bool] = False
     read_scope: ClassVar[str | None] = None
@@ -259,7 +261,7 @@ def describe(tag: Tag, **actions: Action) -> Callable[[R], R]:
 def _operation(resource: "type[Resource]", tag: Tag, name: str, action: Action) -> Any:
     serializer: Any = resource.serializer_class
     errors = {*action.errors}
-    if name not in ("list", "create"):
+    if resource.is_nested or name not in ("list", "create"):
         errors.add(404)
     shape: dict[str, Any] = {"response": serializer, "etag": resource.has_etag}
     match name:

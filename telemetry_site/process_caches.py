@@ -52,6 +52,7 @@ CACHES = (
     ProcessCache("metrics.query.last_seen._cache", last_seen.clear_cache),
     ProcessCache("metrics.tasks._states_due_at", tasks.reset_due_times),
     ProcessCache("ingest.authentication._cache", authentication.clear_cache),
+    ProcessCache("ingest.authentication._key_lookups", authentication.forget_key_lookups),
     ProcessCache("ingest.identity.keys._members", keys.clear_members),
     ProcessCache("ingest.identity.issuer_tokens.key_set_at", issuer_tokens.key_set_at.cache_clear),
     ProcessCache("ingest.identity.last_used._used", last_used.clear),

@@ -136,10 +136,9 @@ class CollectionLoop(threading.Thread):
     def _release_running(self, connection: Connection) -> None:
         ends_at = time.monotonic() + STOP_TIMEOUT / 2
         for running in self._running:
-            if running.abandon():
+            running.join(max(0.0, ends_at - time.monotonic()))
+            if running.is_alive() and running.abandon():
                 release(connection, running.claim)
-            else:
-                running.join(max(0.0, ends_at - time.monotonic()))
 
 
 def start_loops() -> Sequence[CollectionLoop]:

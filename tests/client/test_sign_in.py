@@ -42,9 +42,8 @@ def test_user_works_without_a_key_and_the_password_is_not_stored(user_shell: She
 
 def test_commands_at_the_same_time_renew_an_ended_token_once(user_shell: Shell) -> None:
     change_profile(user_shell, expires_at=0, access_token="ended")
-    user_shell.succeed(
-        "telemetry devices --json & telemetry devices --json & telemetry devices --json & wait -n && wait -n && wait -n"
-    )
+    start = "telemetry devices --json & commands+=($!); "
+    user_shell.succeed(3 * start + 'for command in "${commands[@]}"; do wait "$command" || exit; done')
     stored = json.loads(profile_file(user_shell).read_text())["profiles"]["default"]
     assert stored["access_token"] != "ended"
     change_profile(user_shell, expires_at=0)

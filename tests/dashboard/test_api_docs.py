@@ -29,10 +29,10 @@ def anonymous_page(browser: Browser, web_port: int) -> Iterator[BrowserPage]:
 
 
 def test_swagger_ui_shows_an_operation_with_its_examples(anonymous_page: BrowserPage):
-    anonymous_page.open("/api/docs/")
+    anonymous_page.open("/api/docs/#/Queries")  # only operations near the visible ones are rendered
     page = anonymous_page.page
     expect(page.get_by_role("heading", name="Telemetry")).to_be_visible(timeout=TIMEOUT_MS)
-    page.get_by_text(QUERY).click()
+    page.get_by_text(QUERY, exact=True).click()
     expect(page.locator(".opblock-post.is-open")).to_contain_text('"aggregation"')
 
 

@@ -347,8 +347,9 @@ def test_members_and_admins_read_all_that_is_theirs(sites: dict[str, Site], admi
         if name.startswith("operator"):
             requests = of_client(client, read_requests(sites["alpha"].ids))
             text = "\n".join(text_of(send(client, *request)) for request in requests)
+            texts = TEXTS if name.endswith("by session") else set(TEXTS) - {"template"}  # only pages use templates
             expected = [
-                *(f"alpha-{text}" for text in TEXTS),
+                *(f"alpha-{text}" for text in texts),
                 "alpha_metric",
                 str(VALUES["alpha"]),
                 "shared-rule",

@@ -112,6 +112,7 @@ class OfPage(Resource):
     read_scope = "operate"
     unique_error = None
     cacheable = True
+    is_nested = True
 
     @property
     def status_page(self) -> StatusPage:
