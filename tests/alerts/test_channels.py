@@ -236,6 +236,7 @@ def test_apprise_message_has_the_title(receiver: WebhookReceiver) -> None:
     assert receiver.requests[0].json["title"] == "[CRITICAL] too hot at device_0000"
 
 
+@pytest.mark.slow
 def test_apprise_redirect_is_not_followed_and_retried(receiver: WebhookReceiver) -> None:
     receiver.reply = lambda request: (302, {"Location": "http://127.0.0.1:1/"}, b"")
     delivery = deliver_alert("apprise", url=f"ntfy://127.0.0.1:{receiver.port}/alerts?redirect=yes&optional=yes")

@@ -22,6 +22,7 @@ VALID_CHANNELS: dict[str, dict[str, Any]] = {  # one channel of each kind by the
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", VALID_CHANNELS)
 def test_channel_of_every_kind_is_created_without_showing_secrets(admin: ApiClient, target: str):
     created = admin.post(

@@ -188,6 +188,7 @@ BAD: dict[str, Callable[[np.random.Generator, int], Floats]] = {
 }
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.sampled_from(sorted(BAD)), st.integers(1, 400), st.integers(0, 2**32), st.booleans())
 def test_bad_input_gets_finite_scores_and_few_notifications(kind: str, count: int, seed: int, forward: bool) -> None:

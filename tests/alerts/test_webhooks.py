@@ -70,6 +70,7 @@ def test_invalid_webhook_url_is_rejected(url: str) -> None:
     assert "must be a URL such as https://example.com/path" in get_check_error(url)
 
 
+@pytest.mark.slow
 @given(st.ip_addresses())
 def test_private_and_reserved_addresses_are_rejected(address: Any) -> None:
     try:

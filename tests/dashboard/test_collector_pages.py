@@ -37,6 +37,7 @@ def test_empty_list_explains_collectors(client: Client):
     assert "No collectors yet" in page and "/collectors/new/" in page
 
 
+@pytest.mark.slow
 def test_every_kind_has_a_form(client: Client):
     page = client.get("/collectors/new/").content.decode()
     for name, kind in KINDS.items():

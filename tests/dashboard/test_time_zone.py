@@ -84,6 +84,7 @@ def test_settings_save_the_zone_and_return_to_that_of_the_browser(client: Client
     assert zone_named_by(client, "/alerts/") == ["Asia/Kathmandu"]
 
 
+@pytest.mark.slow
 def test_api_times_are_utc_for_users_with_another_time_zone(client: Client, rule: Rule):
     alert = open_alert(rule, "room-7", "Room 7 is too warm")
     client.cookies[CHOSEN] = "Asia/Kathmandu"

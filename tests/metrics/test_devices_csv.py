@@ -125,6 +125,7 @@ def test_error_lines_are_numbered_as_in_an_editor(sites: ApiClient):
     assert [error["line"] for error in response.json["errors"]] == [2, 5]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "detail"),
     [
@@ -246,6 +247,7 @@ def test_spreadsheet_file_with_empty_rows_and_columns_is_imported(admin: ApiClie
     assert (response.json["created"], response.json["failed"], Device.objects.count()) == (count, 0, count)
 
 
+@pytest.mark.slow
 @given(
     st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=40), st.sampled_from(",;\t")
 )

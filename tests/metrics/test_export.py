@@ -408,6 +408,7 @@ def test_export_with_damaged_blocks_ends_with_their_names(admin, kind, condition
         assert all(re.fullmatch(r"merged block \d+ is damaged and was left out", message) for message in messages)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 @pytest.mark.parametrize("day", ["min", "max"])
 def test_export_with_a_damaged_day_has_the_other_day(admin, monkeypatch, kind, day):

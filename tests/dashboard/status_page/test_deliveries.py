@@ -112,6 +112,7 @@ def test_message_of_killed_worker_is_sent_after_its_lease(page: StatusPage, mail
     assert len(mailbox.mails) == 1
 
 
+@pytest.mark.slow
 def test_two_workers_send_each_message_once(page: StatusPage, mailbox: Mailbox) -> None:
     addresses = [f"person{number}@example.com" for number in range(40)]
     for address in addresses:

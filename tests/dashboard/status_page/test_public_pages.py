@@ -48,6 +48,7 @@ def summary(client: Client) -> dict[str, Any]:
     return json.loads(client.get("/status/api/v2/summary.json").content)
 
 
+@pytest.mark.slow
 def test_component_without_open_alerts_is_operational(page: StatusPage, rule: Rule, leaf: StatusComponent) -> None:
     refresh_history(page, timezone.now())
     body = summary(Client())
@@ -55,6 +56,7 @@ def test_component_without_open_alerts_is_operational(page: StatusPage, rule: Ru
     assert [component["status"] for component in body["components"]] == ["operational"]
 
 
+@pytest.mark.slow
 def test_open_critical_alert_of_component_is_major_outage(page: StatusPage, rule: Rule, leaf: StatusComponent) -> None:
     store_alert(rule, "device_1", timezone.now() - HOUR, group="site a")
     store_alert(rule, "device_2", timezone.now() - HOUR, group="site b")
@@ -117,6 +119,7 @@ def test_all_documents_and_pages_answer(page: StatusPage, rule: Rule, leaf: Stat
             assert answer.content
 
 
+@pytest.mark.slow
 def test_uptime_of_past_day_is_exact_and_shown(page: StatusPage, rule: Rule, leaf: StatusComponent) -> None:
     noon = datetime.combine(timezone.now().date() - timedelta(days=2), datetime.min.time(), UTC) + 12 * HOUR
     store_alert(rule, "device_1", noon, noon + timedelta(seconds=4321), group="site a")
@@ -145,6 +148,7 @@ def test_host_name_shows_its_page_and_nothing_else(page: StatusPage, leaf: Statu
     assert client.get("/status/", headers={"Host": "www.example.com"}).status_code == 200
 
 
+@pytest.mark.slow
 def test_group_is_open_if_a_component_in_it_has_a_fault(page: StatusPage, rule: Rule) -> None:
     for name in ("a", "b"):
         group = create_component(page, f"Group {name}")

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -115,6 +116,7 @@ def test_figures_of_component_equal_count_of_seconds(leaf: Leaf) -> None:
     assert measure(raw, clear, map(interval, leaf.maintenance)) == expected_figures(states, clear_states, maintenance)
 
 
+@pytest.mark.slow
 @unhurried
 @given(st.lists(leaves, max_size=4), limits)
 def test_figures_of_group_equal_count_of_seconds(children: list[Leaf], limits: ShareLimits | None) -> None:

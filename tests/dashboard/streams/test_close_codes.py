@@ -397,6 +397,7 @@ def test_more_streams_than_allowed_are_closed_with_4009(
     assert close_codes.TOO_MANY_STREAMS.retry is False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "message", ["x", "[]", "1", b"{}", "[" * 5000, '"' + "x" * 70_000 + '"', b"x" * 70_000, '{"a": NaN}'],
     ids=["text", "list", "number", "binary", "deep", "oversized", "oversized binary", "NaN"],

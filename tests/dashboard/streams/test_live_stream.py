@@ -86,6 +86,7 @@ def test_message_of_the_alerting_document_works_unchanged(administrator: ApiClie
         assert frame["figures"]["alerts"]["open"] == 1 and set(frame) == {"type", "channel", "figures"}
 
 
+@pytest.mark.slow
 def test_frames_have_exactly_the_documented_fields(administrator: ApiClient, rule: Rule):
     with open_live(administrator) as socket:
         answer = subscribe(socket, "alerts")
@@ -124,6 +125,7 @@ def test_actions_on_an_alert_are_sent_in_their_order(administrator: ApiClient, r
         ]
 
 
+@pytest.mark.slow
 def test_devices_definitions_and_own_jobs_are_sent(administrator: ApiClient, rule: Rule):
     user = get_user_model().objects.get()
     job = {"job_id": "e1", "format": "csv", "status": "running", "progress": 0.5, "rows": 10}
@@ -235,6 +237,7 @@ def test_received_events_are_not_repeated_once_earlier_transactions_have_ended(a
     wait_until(is_without_repeats, TIMEOUT, "only the new event")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("change", "reason"), [("epoch", "epoch"), ("future", "future"), ("old", "too_old")])
 def test_resume_that_is_not_possible_is_answered_with_a_resync(administrator: ApiClient, change: str, reason: str):
     record(silent("a"), silent("b"))
@@ -314,6 +317,7 @@ def test_limited_caller_gets_nothing_of_foreign_devices_rules_and_jobs(
             assert {"type": "resync", "channel": "definitions", "reason": "changed"} in frames
 
 
+@pytest.mark.slow
 def test_device_bound_key_gets_events_of_its_device_only(device: ApiClient):
     with open_live(device) as socket:
         subscribe(socket, "devices")

@@ -39,6 +39,7 @@ def test_signatures_of_the_standard_are_valid(key: str, message: str, signature:
     assert not verify(bytes.fromhex(VECTORS[0][0] if key != VECTORS[0][0] else VECTORS[1][0]), text, signed)
 
 
+@pytest.mark.slow
 @given(st.binary(min_size=32, max_size=32), st.binary(max_size=200), st.integers(0, 511))
 def test_signature_is_valid_until_a_bit_of_it_changes(seed: bytes, message: bytes, bit: int) -> None:
     private = Ed25519PrivateKey.from_private_bytes(seed)

@@ -205,6 +205,7 @@ def test_values_that_the_site_rejected_are_counted(
     assert (queue.get_stats()["points_rejected"], queue.get_stats()["sent"]) == (3, 1)
 
 
+@pytest.mark.slow
 def test_answer_that_arrives_after_its_head_is_read_although_the_server_closes(post_to: PostTo) -> None:
     head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 17\r\n\r\n"
     with closing(DrippingServer(head, b'{"success": true}')) as server:
@@ -235,6 +236,7 @@ class DrippingServer:
         self._socket.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "start",
     [b"", b"HTTP/1.1 200 OK\r\nX-Long: ", b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"],

@@ -139,6 +139,7 @@ json_values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(json_values, json_values)
 def test_any_settings_are_accepted_or_refused_by_name(interval: Any, probes: Any) -> None:
     try:

@@ -107,6 +107,7 @@ def test_versions_sort_by_number_and_before_their_pre_releases() -> None:
     assert sorted(shuffled, key=version_key) == ordered
 
 
+@pytest.mark.slow
 @given(st.lists(st.text(max_size=20), min_size=2, max_size=5))
 def test_any_versions_can_be_compared(texts: list[str]) -> None:
     sorted(texts, key=version_key)
@@ -122,6 +123,7 @@ def test_invalid_oid_is_explained(oid: str) -> None:
     assert check_oid(oid)
 
 
+@pytest.mark.slow
 @given(
     st.recursive(
         st.none() | st.booleans() | st.floats() | st.text(max_size=9),

@@ -231,6 +231,7 @@ def test_openmetrics_text_is_scraped() -> None:
     assert values['a{x="1"}'] == 2 and trial.readings[0].time == 1767225600500000
 
 
+@pytest.mark.slow
 def test_host_kind_reads_the_sensors_of_this_machine() -> None:
     values, trial = collect("host", {})
     assert trial.error == "" and 0 <= values["memory_percent"] <= 100

@@ -122,6 +122,7 @@ def _terminate_readers() -> None:
         cursor.execute(TERMINATE_READERS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["epoch", "outage"])
 async def test_listeners_learn_that_events_may_be_missing(
     site: None, monkeypatch: pytest.MonkeyPatch, change: str
