@@ -1,6 +1,7 @@
 """Status of the site and its devices, for a caller's devices or as public counts without names."""
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from django.conf import settings
@@ -20,7 +21,7 @@ from dashboard.api.agent_figures import MAX_AGENTS, AgentFigures, agent_figures
 from dashboard.device_overview import DeviceRow
 from dashboard.views.overview import MAX_ROWS, summarize_devices
 from ingest.models import Rejected
-from metrics.devices.device_state import STATE_NAMES, count_states, ranks_of
+from metrics.devices.device_state import STATE_NAMES, DeviceState, count_states, ranks_of
 from metrics.models import Device, Head, MetricDefinition, Series
 from metrics.query.last_seen import cached_last_seen
 from metrics.statistics import request_history
@@ -98,16 +99,15 @@ class Dashboard(PublicStatus, EvaluationMetricsSerializer):
     recent = DashboardDevice(many=True, help_text=f"At most {MAX_ROWS}, the worst state first.")
 
 
-def device_states(reader: Caller) -> dict[str, int]:
+def count_devices(reader: Caller) -> Mapping[DeviceState, int]:
     """Return the number of devices in each state, of those that a caller sees."""
-    counts = count_states(ranks_of(cached_last_seen().visible_to(reader)))
-    return {"total": sum(counts.values())} | {name: counts[state] for state, name in STATE_NAMES.items()}
+    return count_states(ranks_of(cached_last_seen().visible_to(reader)))
 
 
-def status_of(reader: Caller) -> dict[str, Any]:
-    """Return the fields of the public status, of the devices that a caller sees."""
+def status_of(counts: Mapping[DeviceState, int]) -> dict[str, Any]:
+    """Return the fields of the public status for devices in these states."""
     now = timezone.now()
-    devices = device_states(reader)
+    devices = {"total": sum(counts.values())} | {name: counts.get(state, 0) for state, name in STATE_NAMES.items()}
     status = "critical" if devices["silent"] else "warning" if devices["late"] else "healthy"
     return {
         "status": status,
@@ -203,7 +203,7 @@ class StatusView(APIView):
             "rejected": {"rows": rejected["rows"], "points": rejected["points"] or 0},
             "agents": agent_figures(reader),
         }
-        return Response(status_of(reader) | more)
+        return Response(status_of(count_devices(reader)) | more)
 
 
 class DashboardView(APIView):
@@ -248,7 +248,7 @@ class DashboardView(APIView):
             "buffer_utilization": buffer_utilization(),
             "alerts": AlertSerializer(alerts, many=True).data,
         }
-        return Response(status_of(reader) | evaluation_metrics(reader) | more)
+        return Response(status_of(summary.counts) | evaluation_metrics(reader) | more)
 
 
 def _device(row: DeviceRow) -> dict[str, Any]:
@@ -276,7 +276,7 @@ def public_status() -> dict[str, Any]:
     """Return the status of all devices, computed at most once in PUBLIC_CACHE_SECONDS."""
     global _public
     if _public is None or time.monotonic() >= _public[0]:
-        _public = (time.monotonic() + PUBLIC_CACHE_SECONDS, status_of(Caller.internal("public")))
+        _public = (time.monotonic() + PUBLIC_CACHE_SECONDS, status_of(count_devices(Caller.internal("public"))))
     return _public[1]
 
 

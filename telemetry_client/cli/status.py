@@ -7,13 +7,13 @@ import click
 
 from telemetry_client.cli.alerts import ALERT_COLUMNS
 from telemetry_client.cli.options import open_site, site_command, wants_json
-from telemetry_client.cli.output import Column, details, emit, line, local_time, render, table, time_of, write
+from telemetry_client.cli.output import Column, cell, details, emit, line, local_time, render, table, time_of, write
 
 SHOWN_VALUES = 3
 
 
 def _values(row: Mapping[str, Any]) -> str:
-    return ", ".join(f"{v['metric_name']} {v['value']} {v['unit']}".strip() for v in row["values"][:SHOWN_VALUES])
+    return ", ".join(f"{v['metric_name']} {cell(v['value'])} {v['unit']}".strip() for v in row["values"][:SHOWN_VALUES])
 
 
 DEVICE_COLUMNS: list[Column] = [

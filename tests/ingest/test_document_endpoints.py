@@ -192,6 +192,14 @@ def test_dashboard_lists_the_worst_devices_first(reader: ApiClient, viewer: ApiC
     assert [row["device_id"] for row in viewer.get("/dashboard").json["recent"]] == ["late", "reporting"]
 
 
+def test_dashboard_counts_a_new_device_at_once(reader: ApiClient, admin: ApiClient, fleet: None):
+    assert reader.get("/telemetry/status").json["devices"] == STATES  # fills the cache of last-seen times
+    admin.post("devices/new/telemetry", point("temperature", 20))
+    dashboard = reader.get("/dashboard").json
+    assert (dashboard["devices"]["total"], dashboard["devices"]["reporting"]) == (5, 2)
+    assert len(dashboard["recent"]) == 5
+
+
 def test_device_states_stay_the_same_after_a_merge(reader: ApiClient, admin: ApiClient, fleet: None):
     tasks.merge_young_blocks()
     last_seen.clear_cache()
