@@ -19,7 +19,21 @@ from metrics.storage.disk_space import storage_error
 STATEMENT_TIMEOUT = "30s"
 _COMPARED_CONNECTIONS = 3  # to detect a pooler that shares sessions
 
+_CITUS_LOST_NODE = "failure on connection marked as essential"
+
 Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+class _StorageConnection(Connection):
+    """Raises ConnectionFailure where Citus reports an internal error after a node ended a connection."""
+
+    def wait(self, *args: Any, **options: Any) -> Any:
+        try:
+            return super().wait(*args, **options)
+        except psycopg.errors.InternalError_ as error:
+            if _CITUS_LOST_NODE in str(error):
+                raise psycopg.errors.ConnectionFailure(str(error)) from error
+            raise
 
 
 class _PoolSettings(NamedTuple):
@@ -61,7 +75,7 @@ def connection_parameters() -> dict[str, Any]:
 
 def connect(statement_timeout: str = STATEMENT_TIMEOUT) -> Connection:
     """Open a connection outside of the pools; each statement is a transaction."""
-    connection = psycopg.connect(
+    connection = _StorageConnection.connect(
         **connection_parameters() | {"connect_timeout": 5}, autocommit=True, prepare_threshold=0
     )
     try:
@@ -165,6 +179,7 @@ def _pool(settings: _PoolSettings) -> ConnectionPool[Connection]:
     with _lock:
         if key not in _pools:
             _pools[key] = ConnectionPool(
+                connection_class=_StorageConnection,
                 kwargs=parameters
                 | {"connect_timeout": settings.connect_timeout, "autocommit": True, "prepare_threshold": 0}
                 | {"application_name": f"telemetry {settings.name}", "cursor_factory": cursor_factory},

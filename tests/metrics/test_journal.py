@@ -87,8 +87,8 @@ def test_deleting_expired_lines_keeps_the_rest_of_the_chain_valid(chain):
 
 
 def test_last_line_of_an_idle_site_is_kept_and_valid(chain):
-    chain.execute("UPDATE metrics_journalpack SET at_to = at_to - interval '31 days'")
-    chain.execute("UPDATE metrics_journal SET at = at - interval '31 days'")
+    chain.execute("UPDATE metrics_journalpack SET at_to = now() - interval '31 days'")
+    chain.execute("UPDATE metrics_journal SET at = now() - interval '31 days'")
     delete_expired(chain)
     assert chain.execute("SELECT array_agg(seq) FROM metrics_journal").fetchone() == ([13],)
     assert verify_journal(chain, 0) == (1, None)

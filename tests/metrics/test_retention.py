@@ -37,7 +37,7 @@ def test_only_expired_batch_ids_and_journal_lines_are_deleted(site):
     store_points([(1, TODAY, 1.0, b"")])
     store_points([(1, TODAY, 2.0, b"")])
     with connect() as connection:
-        connection.execute("UPDATE metrics_journal SET at = at - interval '31 days' WHERE seq = 1")
+        connection.execute("UPDATE metrics_journal SET at = now() - interval '31 days' WHERE seq = 1")
         for batch_id, age in (("old", 8), ("recent", 6)):
             connection.execute(
                 "INSERT INTO metrics_ingestedbatch VALUES ('d', %s, now() - make_interval(days => %s), '{}')",
