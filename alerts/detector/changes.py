@@ -1,10 +1,12 @@
-"""Changes of a series from one point to the next, compared with its largest changes of the past week.
+"""Changes of a series from one point to the next, compared with its largest changes of the past days.
 
-The change of a point is its distance from the median of the six values before, in standard deviations of such changes.
-Changes come in episodes: one ends some time after its largest change, which is then remembered. What is usual for a
-series is the sixth largest of the remembered changes; each counts half as much after a week. A larger one counts less,
+The change of a point is its distance from the median of the six values before. Changes come in episodes: one ends some
+time after its largest change, which is then remembered. What is usual for a series is the sixth largest of the
+remembered changes; each counts half as much after four days, of slow series after 50 points. A larger one counts less,
 since it was reached less often: the third largest a quarter, the largest 1/36. So a series that often changes by much
-must change by more to be reported, and a change of the same size is reported again later.
+must change by more to be reported, and a change of the same size is reported again later. Where the remembered changes
+differ much, still larger ones are to be expected, so up to half as much more is usual. At least three standard
+deviations are.
 """
 
 import math
@@ -21,15 +23,18 @@ FORGET = float(np.exp(-1 / 1000))  # per point, of mean and variance of the chan
 CLIP = 3.0  # standard deviations: larger changes count as this much in mean and variance
 MIN_WEIGHT = 8  # points before changes are compared
 LEAST_SPREAD = 1e-9  # of the changes, as a fraction of the value: the precision of measurements
-LARGEST_DEVIATION = 1e12  # standard deviations, so that products with values are finite
+LARGEST_RATIO = 1e12
 TINY = 1e-150  # least standard deviation
-WEEK = 7 * DAY  # in which a remembered change halves
+MEMORY = 4 * DAY  # in which a remembered change halves …
+MEMORY_POINTS = 50  # … or, if longer, the time of so many points
+TAIL = 1.25  # a change larger is usual, by the mean logarithm of the remembered ones over the least of them …
+MAX_TAIL = 0.5  # … at most
 RANK_WEIGHTS = (np.arange(PEAKS, 0, -1) / PEAKS) ** 2  # of the remembered changes, from the least to the largest
-PRIOR = 4.0  # the changes that a new series remembers
+PRIOR = 4.0  # standard deviations: the changes that a new series remembers
 MIN_USUAL = 3.0  # standard deviations: of noise, smaller ones are usual
-EPISODE_POINTS = 40  # from the largest change of an episode to its end …
+EPISODE_POINTS = 30  # from the largest change of an episode to its end …
 EPISODE_TIME = DAY // 4  # … or, if shorter, this time
-YOUNG = 2 * DAY  # a series of this age has to change twice as much as an old one
+YOUNG = 4 * DAY  # a series of this age has to change twice as much as an old one
 GAP_INTERVALS = 20  # mean intervals without a point (and a day) after which the values before do not matter
 
 
@@ -74,7 +79,7 @@ def measure_changes(table: Table, slots: Ints, times: Ints, values: Floats) -> C
     size, weight = values - middle, table["change_weight"][slots]
     mean, spread = _spread(table["change_sum"][slots], table["change_square"][slots], weight, middle)
     known = weight > MIN_WEIGHT
-    deviation = np.where(known, np.minimum(np.abs(size - mean) / spread, LARGEST_DEVIATION), 0.0)
+    distance = np.where(known, np.abs(size - mean), 0.0)
     clipped = np.where(known, np.minimum(np.maximum(size, mean - CLIP * spread), mean + CLIP * spread), size)
     table["change_sum"][slots] = table["change_sum"][slots] * FORGET + clipped
     table["change_square"][slots] = table["change_square"][slots] * FORGET + clipped * clipped
@@ -82,17 +87,19 @@ def measure_changes(table: Table, slots: Ints, times: Ints, values: Floats) -> C
 
     peak, points = table["peak"][slots], table["peak_points"][slots] + 1
     begins = (peak > 0) & ((points >= EPISODE_POINTS) | (times - table["peak_time"][slots] >= EPISODE_TIME))
+    age = times - table["began"][slots]
+    memory = _memory(age, table["count"][slots])
     if begins.any():
-        _remember(table, slots[begins], times[begins])
+        _remember(table, slots[begins], times[begins], spread[begins], memory[begins])
         peak = np.where(begins, 0.0, peak)
     peaks, peaked = table["peaks"][slots], table["peaked"][slots]
-    largest = deviation > peak
-    table["peak"][slots] = np.where(largest, deviation, peak)
+    largest = distance > peak
+    table["peak"][slots] = np.where(largest, distance, peak)
     table["peak_points"][slots] = np.where(largest, 0, points)
     table["peak_time"][slots] = np.where(largest, times, table["peak_time"][slots])
-    usual = _usual(peaks, peaked, times)
-    seen = np.where(peaks >= deviation[:, None], peaked, 0).max(axis=1)
-    return _to_changes(size, mean, spread, middle, known, deviation, usual, seen, begins, times - table["began"][slots])
+    usual = _usual(peaks, peaked, times, spread, memory)
+    seen = _last_seen(peaks, peaked, distance)
+    return _to_changes(size, mean, middle, known, distance, usual, seen, begins, age)
 
 
 def measure_changes_along(table: Table, slot: int, times: Ints, values: Floats) -> Changes:
@@ -114,9 +121,11 @@ def measure_changes_along(table: Table, slot: int, times: Ints, values: Floats) 
 
     size = values - middle
     mean, spread, known = _spread_along(table, slot, size, middle)
-    deviation = np.where(known, np.minimum(np.abs(size - mean) / spread, LARGEST_DEVIATION), 0.0)
-    usual, seen, begins = _usual_along(table, slot, times, deviation)
-    return _to_changes(size, mean, spread, middle, known, deviation, usual, seen, begins, times - began)
+    distance = np.where(known, np.abs(size - mean), 0.0)
+    age = times - began
+    memory = _memory(age, count + 1 + np.arange(len(times)))
+    usual, seen, begins = _usual_along(table, slot, times, distance, spread, memory)
+    return _to_changes(size, mean, middle, known, distance, usual, seen, begins, age)
 
 
 def _begin(table: Table, new: Ints, times: Ints, values: Floats, slots: Ints) -> None:
@@ -125,7 +134,7 @@ def _begin(table: Table, new: Ints, times: Ints, values: Floats, slots: Ints) ->
         first = np.isin(slots, new)
         table["began"][new] = table["last"][new] = times[first]
         table["previous"][new] = values[first][:, None]
-        table["peaks"][new], table["peaked"][new] = PRIOR, times[first][:, None]
+        table["peaked"][new] = times[first][:, None]
 
 
 def _is_gap(times: Ints, last: Ints, began: Ints, count: Ints) -> Bools:
@@ -168,21 +177,40 @@ def _spread_along(table: Table, slot: int, size: Floats, middle: Floats) -> tupl
     return mean_of_all, spread, sums[2] > MIN_WEIGHT
 
 
-def _usual(peaks: Floats, peaked: Ints, times: Ints) -> Floats:
-    """Return the usual change [k] by the remembered changes [k, PEAKS], each halved by the week and weighed by rank."""
-    ascending = np.sort(_decay(peaks, peaked, times), axis=1)
-    usual: Floats = np.maximum((ascending * RANK_WEIGHTS).max(axis=1), MIN_USUAL)
-    return usual
+def _memory(age: Ints, count: Ints) -> Floats:
+    """Return the time in which the remembered changes of series with `count` points halve."""
+    memory: Floats = np.maximum(MEMORY_POINTS * (age / count), MEMORY)
+    return memory
 
 
-def _decay(peaks: Floats, peaked: Ints, times: Ints) -> Floats:
-    decayed: Floats = peaks * np.exp2(-np.maximum(times[:, None] - peaked, 0) / WEEK)
+def _usual(peaks: Floats, peaked: Ints, times: Ints, spread: Floats, memory: Floats) -> Floats:
+    """Return the usual change [k] by the remembered changes [k, PEAKS], each halved by time and weighed by rank."""
+    complete = _complete(peaks, spread)
+    ascending = np.sort(_decay(complete, peaked, times, memory), axis=1)
+    tail = TAIL * np.log(complete / complete.min(axis=1, keepdims=True)).mean(axis=1)
+    usual = (ascending * RANK_WEIGHTS).max(axis=1) * (1 + np.minimum(tail, MAX_TAIL))
+    return np.asarray(np.maximum(usual, MIN_USUAL * spread))
+
+
+def _complete(peaks: Floats, spread: Floats) -> Floats:
+    """Return the remembered changes; those that a series does not have yet follow its spread."""
+    return np.where(peaks > 0, peaks, PRIOR * spread[:, None])
+
+
+def _decay(peaks: Floats, peaked: Ints, times: Ints, memory: Floats) -> Floats:
+    decayed: Floats = peaks * np.exp2(-np.maximum(times[:, None] - peaked, 0) / memory[:, None])
     return decayed
 
 
-def _remember(table: Table, slots: Ints, times: Ints) -> None:
+def _last_seen(peaks: Floats, peaked: Ints, distance: Floats) -> Ints:
+    """Return when each change [k] was last reached by a remembered one [k, PEAKS]; 0: never."""
+    seen: Ints = np.where(peaks >= np.maximum(distance, TINY)[:, None], peaked, 0).max(axis=1)
+    return seen
+
+
+def _remember(table: Table, slots: Ints, times: Ints, spread: Floats, memory: Floats) -> None:
     """Remember the largest change of an episode that has ended in place of the least one."""
-    decayed = _decay(table["peaks"][slots], table["peaked"][slots], times)
+    decayed = _decay(_complete(table["peaks"][slots], spread), table["peaked"][slots], times, memory)
     least = decayed.argmin(axis=1)
     larger = table["peak"][slots] > decayed.min(axis=1)
     slots, least = slots[larger], least[larger]
@@ -190,46 +218,44 @@ def _remember(table: Table, slots: Ints, times: Ints) -> None:
     table["peaked"][slots, least] = table["peak_time"][slots]
 
 
-def _usual_along(table: Table, slot: int, times: Ints, deviation: Floats) -> tuple[Floats, Ints, Bools]:
+def _usual_along(
+    table: Table, slot: int, times: Ints, distance: Floats, spread: Floats, memory: Floats
+) -> tuple[Floats, Ints, Bools]:
     """Return the usual change and the time of the last one as large, of each point; where episodes begin."""
     usual, seen, begins = np.empty(len(times)), np.empty(len(times), np.int64), np.zeros(len(times), np.bool_)
     peak, points, peak_time = float(table["peak"][slot]), int(table["peak_points"][slot]), int(table["peak_time"][slot])
     known = 0  # points whose usual change is known, because the remembered changes stay the same
-    for position, (time, size) in enumerate(zip(times.tolist(), deviation.tolist(), strict=True)):
+
+    def fill(until: int) -> None:
+        part, peaks, peaked = slice(known, until), table["peaks"][slot][None], table["peaked"][slot][None]
+        usual[part] = _usual(peaks, peaked, times[part], spread[part], memory[part])
+        seen[part] = _last_seen(peaks, peaked, distance[part])
+
+    for position, (time, size) in enumerate(zip(times.tolist(), distance.tolist(), strict=True)):
         points += 1
         if peak > 0 and (points >= EPISODE_POINTS or time - peak_time >= EPISODE_TIME):
-            _fill_usual(table, slot, slice(known, position), times, deviation, usual, seen)
+            fill(position)
             table["peak"][slot], table["peak_time"][slot] = peak, peak_time
-            _remember(table, np.array([slot]), times[position : position + 1])
+            end = slice(position, position + 1)
+            _remember(table, np.array([slot]), times[end], spread[end], memory[end])
             known, begins[position], peak = position, True, 0.0
         if size > peak:
             peak, points, peak_time = size, 0, time
-    _fill_usual(table, slot, slice(known, len(times)), times, deviation, usual, seen)
+    fill(len(times))
     table["peak"][slot], table["peak_points"][slot], table["peak_time"][slot] = peak, points, peak_time
     return usual, seen, begins
-
-
-def _fill_usual(
-    table: Table, slot: int, part: slice, times: Ints, deviation: Floats, usual: Floats, seen: Ints
-) -> None:
-    peaks, peaked = table["peaks"][slot][None], table["peaked"][slot][None]
-    usual[part] = _usual(peaks, peaked, times[part])
-    seen[part] = np.where(peaks >= deviation[part, None], peaked, 0).max(axis=1)
 
 
 def _to_changes(
     size: Floats,
     mean: Floats,
-    spread: Floats,
     middle: Floats,
     known: Bools,
-    deviation: Floats,
+    distance: Floats,
     usual: Floats,
     seen: Ints,
     begins: Bools,
     age: Ints,
 ) -> Changes:
-    ratio = deviation / usual / (1 + YOUNG / np.maximum(age, 1))
-    return Changes(
-        size, np.where(known, usual * spread, np.nan), np.where(known, middle + mean, np.nan), ratio, seen, begins
-    )
+    ratio = np.minimum(distance / usual, LARGEST_RATIO) / (1 + YOUNG / np.maximum(age, 1))
+    return Changes(size, np.where(known, usual, np.nan), np.where(known, middle + mean, np.nan), ratio, seen, begins)

@@ -36,9 +36,9 @@ class Thresholds:
     notify_shift   the same of all six values, if the series has long been weekly
     """
 
-    mark_surprise: float = 13.0
-    mark_change: float = 1.8
-    notify_change: float = 2.92
+    mark_surprise: float = 13.5
+    mark_change: float = 1.9
+    notify_change: float = 2.65
     mark_shift: float = 0.6
     notify_shift: float = 0.2
 

@@ -14,7 +14,7 @@ Singles = npt.NDArray[np.float32]
 Shorts = npt.NDArray[np.int16]
 Table = npt.NDArray[np.void]
 
-VERSION = 3
+VERSION = 4
 HEADER = struct.Struct("<HxxI")  # version, CRC-32 of the record
 
 EARLY = 200  # points that set a series' centre and spread; only their changes are scored
@@ -48,7 +48,7 @@ def _layout() -> np.dtype[np.void]:
         ("change_sum", np.float64, ()),  # of changes, decaying
         ("change_square", np.float64, ()),
         ("change_weight", np.float64, ()),
-        ("peaks", np.float64, (PEAKS,)),  # the largest changes, one per episode, in standard deviations
+        ("peaks", np.float64, (PEAKS,)),  # the largest changes, one per episode; 0: none yet
         ("peak", np.float64, ()),  # the largest change of this episode
         ("gravity", np.float64, ()),  # the largest of this episode
         ("mark_strength", np.float64, ()),  # of the last mark

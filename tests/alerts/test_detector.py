@@ -89,11 +89,12 @@ def test_anomaly_in_a_daily_series_is_marked_with_a_reason(change: Any, pattern:
 
 @pytest.mark.slow
 def test_new_level_notifies() -> None:
-    times, values = generate_daily_series(10)
-    shift(values, 8 * ROWS_PER_DAY)
+    times, values = generate_daily_series(16)
+    start = 15 * ROWS_PER_DAY
+    shift(values, start)
     detection = detect(times, values)
-    assert detection.score[: 8 * ROWS_PER_DAY].max() < NOTIFY_SCORE
-    assert detection.score[8 * ROWS_PER_DAY : 8 * ROWS_PER_DAY + 12].max() >= NOTIFY_SCORE
+    assert detection.score[:start].max() < NOTIFY_SCORE
+    assert detection.score[start : start + 12].max() >= NOTIFY_SCORE
 
 
 @pytest.mark.slow

@@ -88,7 +88,7 @@ def test_anomaly_like_one_that_was_none_opens_no_alert(
     if is_anomaly is not None:
         give_feedback(alert, is_anomaly, "user:mei")
     alert_actions.resolve(Alert.objects.filter(pk=alert.pk), Resolution.PERSON, "user:mei")
-    send(gateway, *[57.0] * 50, ago=40)  # as expected at this hour, until the episode has ended
+    send(gateway, *[57.0, 57.3] * 25, ago=40)  # as expected at this hour, until the episode has ended
     send(gateway, 96.0, ago=20)
     run(evaluator)
     assert Alert.objects.count() == alerts
