@@ -169,7 +169,8 @@ def _add_variant(name: str, corpora: Corpora, observed: dict[str, list[Observati
 def _best_recall(corpora: Corpora, observed: dict[str, list[Observation]], thresholds: Thresholds) -> float:
     """Return the share of windows that notify with the best threshold, if at most MAX_FALSE notifications are false."""
     verdicts = []
-    for factor in np.geomspace(0.5, 2, 13).tolist():
+    factors = np.geomspace(0.5, 2, 13).tolist() if np.isfinite(thresholds.notify_change) else [np.inf]
+    for factor in factors:
         choice = replace(thresholds, notify_change=THRESHOLDS.notify_change * factor)
         judged = (judge(observed[name], spans, choice)[1] for name, (_, spans) in corpora.items() if name != "nab")
         verdicts.append(sum(judged, Verdict()))

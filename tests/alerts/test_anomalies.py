@@ -7,6 +7,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
+from alerts.detector.state import VERSION
 from alerts.evaluation import anomalies
 from alerts.evaluation.evaluator import Evaluator
 from alerts.history.anomaly_scores import read_anomaly_scores
@@ -86,6 +87,31 @@ def test_learnt_state_is_used_by_the_next_evaluator(
             send(gateway, value, ago=ago)
             run(next_evaluator)
     assert Alert.objects.count() == 1
+
+
+@pytest.mark.slow
+def test_series_with_a_state_of_another_version_learns_its_history_again(
+    gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
+) -> None:
+    create_cpu_rule(kind="anomaly", threshold_value=None)
+    send_quiet_history(gateway)
+    send(gateway, 50.0, ago=120)
+    run(evaluator)
+    wait_until_learnt(evaluator)
+    store_states(evaluator)
+    state = bytes(DetectorState.objects.get().state)
+    DetectorState.objects.update(state=(VERSION - 1).to_bytes(2, "little") + state[2:])
+    with dedicated_connection() as connection:
+        next_evaluator = Evaluator(connection)
+        send(gateway, 50.5, ago=60)
+        run(next_evaluator)
+        wait_until_learnt(next_evaluator)
+        send(gateway, 400.0, ago=40)
+        run(next_evaluator)
+        alert = Alert.objects.get()
+        store_states(next_evaluator)
+    assert alert.value == 400 and alert.evidence["band"][0] > 30  # the expected range needs the points before
+    assert bytes(DetectorState.objects.get().state)[:2] == VERSION.to_bytes(2, "little")
 
 
 @pytest.mark.slow
