@@ -41,12 +41,13 @@ class Incidents:
     def until(cls, end: int) -> "Incidents":
         """Return the incidents of devices that can send in the last hours."""
         pumps, gateways = _find_reachable("pump", end), _find_reachable("gateway", end)
-        cold_store, server = _find_reachable("cold-store", end)[0], _find_reachable("server", end)[0]
+        cold_store, servers = _find_reachable("cold-store", end)[0], _find_reachable("server", end)
         changes = (
             Incident(cold_store, "room_temperature", 90 * MINUTE, HOUR, -5.5),  # its compressor has failed
             Incident(pumps[0], "vibration", 4 * HOUR, 3 * HOUR, 7.0),  # a bearing is worn
             Incident(pumps[1], "vibration", 5 * HOUR, 2 * HOUR, 7.5),  # the sensor is to be replaced
-            Incident(server, "disk_usage", 9 * HOUR, 9 * HOUR, 93.0),  # a log grows
+            Incident(servers[0], "disk_usage", 9 * HOUR, 9 * HOUR, 93.0),  # a log grows
+            Incident(servers[1], "response_time", 4 * MINUTE, MINUTE, 900.0),  # a slow query
             Incident(pumps[2], "motor_temperature", 50 * MINUTE, 30 * MINUTE, 95.0),
         )
         return cls(end, changes, gateways[0], pumps[1])
