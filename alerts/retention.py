@@ -1,4 +1,4 @@
-"""Retention: delete old resolved alerts, incidents, deliveries and silences, and detector states without a series."""
+"""Retention: delete old resolved alerts, incidents, deliveries and silences, and what belongs to deleted series."""
 
 from datetime import datetime, timedelta
 
@@ -11,7 +11,10 @@ from metrics.storage.series_registry import series_exists_sql
 DELETE_BATCH = 5000  # rows per table and run
 DELIVERY_RETENTION = timedelta(days=90)
 
-_DELETE_ORPHANED_STATES = f"DELETE FROM alerts_detectorstate d WHERE NOT {series_exists_sql('d.series')}"  # noqa: S608
+_DELETE_ORPHANS = [
+    f"DELETE FROM {table} d WHERE NOT {series_exists_sql('d.series')}"  # noqa: S608
+    for table in ("alerts_detectorstate", "alerts_anomalyfeedback")
+]
 
 
 def delete_expired(now: datetime) -> int:
@@ -29,5 +32,6 @@ def delete_expired(now: datetime) -> int:
     for silence in Silence.objects.filter(ends_at__lt=before)[:DELETE_BATCH]:
         silence.delete()
     with connection.cursor() as cursor:
-        cursor.execute(_DELETE_ORPHANED_STATES)
+        for statement in _DELETE_ORPHANS:
+            cursor.execute(statement)
     return deleted.get("alerts.Alert", 0)
