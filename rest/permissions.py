@@ -24,6 +24,8 @@ class MayRead(BasePermission):
     def has_permission(self, request: Request, view: Any) -> bool:
         if not request.user or not request.user.is_authenticated:
             return False
+        if not hasattr(view, (request.method or "").lower()):
+            return True  # answered with 405
         scope = getattr(view, "read_scope" if request.method in SAFE_METHODS else "scope_for_changes", None)
         if scope is not None:
             return caller(request).may(scope)

@@ -78,12 +78,12 @@ class NoticeSerializer(serializers.ModelSerializer[Notice]):
         "List notifications of an alert",
         "Returns a page of the notifications of an alert: channel, reason, status and delivery of each.",
         response=page_example("notices", examples.NOTICE),
-        errors=(404,),
     ),
 )
 class NoticeResource(Resource):
     serializer_class = NoticeSerializer
     rows_field = "notices"
+    is_nested = True
 
     def get_queryset(self) -> QuerySet[Notice]:
         alert: Alert = get_row(visible_alerts(self.caller), alert_id=self.kwargs["alert_id"])

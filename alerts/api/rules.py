@@ -258,7 +258,6 @@ class RuleVersionSerializer(serializers.ModelSerializer[RuleVersion]):
         "List versions of an alert rule",
         "Returns a page of versions, newest first, with their author and time.",
         response=page_example("versions", examples.VERSION),
-        errors=(404,),
     ),
     retrieve=Action(
         "get_alert_rule_version",
@@ -271,6 +270,7 @@ class RuleVersionResource(Resource):
     serializer_class = RuleVersionSerializer
     lookup_field = "version"
     rows_field = "versions"
+    is_nested = True
     has_etag = False
     not_found_message = "the rule has no version {}"
 

@@ -158,11 +158,11 @@ class MembershipChangeSerializer(ResponseSerializer):
         "List the devices of a group",
         f"Returns a page of devices, sorted by ID. `total` is at most {COUNT_LIMIT:,}.",
         response=page_example("devices", examples.CREATED_DEVICE),
-        errors=(404,),
     ),
 )
 class GroupDeviceResource(Resource):
     serializer_class = DeviceSerializer
+    is_nested = True
     rows_field = "devices"
     page_name = "GroupDevices"
     count_limit = COUNT_LIMIT

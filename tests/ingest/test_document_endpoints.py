@@ -433,3 +433,9 @@ def test_collect_now_without_redis_returns_503(admin: ApiClient, settings: Any, 
     monkeypatch.setattr(app.amqp, "_producer_pool", None)
     response = admin.post("/telemetry/collect", {})
     assert response.status == 503 and response.headers["Retry-After"] == "2"
+
+
+@pytest.mark.parametrize("method", ["TRACE", "DELETE", "PUT"])
+def test_unsupported_method_is_answered_with_405_whatever_its_parameters(reader: ApiClient, method: str):
+    assert reader.call(method, "/telemetry/history?metric_name=m&cursor=x").status == 405
+    assert reader.call(method, "devices/d/metrics/m/range?start_time=x").status == 405

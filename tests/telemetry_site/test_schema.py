@@ -63,6 +63,13 @@ def test_every_operation_declares_its_authentication(operation: dict[str, Any]):
         assert operation["operationId"] in PUBLIC_OPERATIONS
 
 
+@pytest.mark.parametrize("path", [path for path in SCHEMA["paths"] if "{" in path])
+def test_operations_on_a_named_object_declare_404(path: str):
+    operations = {operation["operationId"]: operation["responses"] for operation in SCHEMA["paths"][path].values()}
+    # The webhook answers an unknown collector like a wrong token.
+    assert [name for name, responses in operations.items() if "404" not in responses] in ([], ["report_deployment"])
+
+
 @every_operation
 def test_every_operation_has_examples_that_match_its_schemas(operation: dict[str, Any]):
     request_bodies = operation.get("requestBody", {}).get("content", {}).values()

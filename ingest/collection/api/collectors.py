@@ -176,6 +176,7 @@ class CollectionResource(Resource):
     rows_field = "collections"
     echo_filters = "sent"
     count_limit = COUNT_LIMIT
+    is_nested = True
 
     def get_queryset(self) -> QuerySet[Collection]:
         visible = Collector.objects.visible_to(self.caller)
@@ -197,6 +198,7 @@ class AnnotationResource(Resource):
     serializer_class = AnnotationSerializer
     rows_field = "annotations"
     count_limit = COUNT_LIMIT
+    is_nested = True
 
     def get_queryset(self) -> QuerySet[Annotation]:
         device = get_row(Device.objects.visible_to(self.caller), device_id=self.kwargs.get("device_id"))
