@@ -20,6 +20,7 @@ class State(IntEnum):
     MAJOR_OUTAGE = 4
 
 
+_WORST_FIRST = tuple(reversed(State))
 DOWN = State.PARTIAL_OUTAGE  # from this state on, time counts as downtime
 LEVEL_STATES = {
     "warning": State.DEGRADED,
@@ -190,7 +191,7 @@ def _changes(span: Interval | Segment | AlertSpan, state: State) -> tuple[Change
 
 
 def _worst(counts: list[int], at_least: State) -> State:
-    return next((state for state in reversed(State) if counts[state] and state > at_least), at_least)
+    return next((state for state in _WORST_FIRST if counts[state] and state > at_least), at_least)
 
 
 def _sweep(changes: list[Change], window: Interval, decide: Decide) -> Timeline:
