@@ -11,7 +11,7 @@ def evaluate_condition(condition: ConditionSpec, times: Ints, values: Floats, fi
     """Return the signal of the points from position `first` on; the points before only fill windows.
 
     times int64[n] in µs, ascending; values float64[n], texts converted by `as_numbers`. Anomaly conditions are
-    evaluated by `thresholds.compare_scores`, absence by the clock.
+    evaluated by the detector, absence by the clock.
     """
     if condition.kind == "forecast":
         return evaluate_forecast(condition, times, values, first)

@@ -46,11 +46,6 @@ def compare_values(condition: ConditionSpec, times: Ints, values: Floats) -> Sig
     return Signal(times, values, breach, recovered)
 
 
-def compare_scores(times: Ints, scores: Floats, mark: float, notify: float) -> Signal:
-    """Compare anomaly scores: a breach from `notify` on, recovered below `mark`."""
-    return Signal(times, scores, scores >= notify, scores < mark)
-
-
 def compare(op: str, values: Floats, threshold: float) -> Bools:
     """Return where a comparison is true; it is false for NaN."""
     if op == "!=":

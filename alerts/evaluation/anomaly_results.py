@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from alerts.conditions.thresholds import Signal, compare_scores
+from alerts.conditions.thresholds import Signal
 from alerts.detector.detector import Detector
 from alerts.detector.reasons import reason_text
 from alerts.detector.scoring import MARK_SCORE, NOTIFY_SCORE, Detection
@@ -97,7 +97,7 @@ def _detect_by_rank(detector: Detector, slots: Mapping[int, int], points: Mappin
 
 
 def _to_signal(times: Ints, values: Floats, detection: Detection) -> AnomalySignal:
-    signal = compare_scores(times, detection.score, MARK_SCORE, NOTIFY_SCORE)
+    score = detection.score
     # After a mark the score is low for some points, so a recovered value must be within the expected range, too.
     outside = (values < detection.low) | (values > detection.high)
-    return AnomalySignal(signal.times, signal.values, signal.breach, signal.recovered & ~outside, values, detection)
+    return AnomalySignal(times, score, score >= NOTIFY_SCORE, (score < MARK_SCORE) & ~outside, values, detection)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from alerts.conditions import windows
 from alerts.conditions.dispatch import evaluate_condition
 from alerts.conditions.spec import KINDS, SECOND, ConditionSpec, read_spec
-from alerts.conditions.thresholds import Signal, as_numbers, compare_scores
+from alerts.conditions.thresholds import Signal, as_numbers
 from alerts.conditions.windows import AGGREGATIONS
 from metrics.query.accumulators import ACCUMULATORS, Floats, Ints, find_aggregation
 from metrics.query.time_buckets import split_by_bucket
@@ -279,9 +279,3 @@ def test_forecast_recovers_if_present_and_predicted_value_do() -> None:
         False,
     ]
     assert forecast_rising_values(-1.0, threshold_value=-3.5).recovered.tolist() == [False, False, False, False, True]
-
-
-def test_anomaly_breach_needs_a_higher_score_than_recovery() -> None:
-    signal = compare_scores(np.arange(4), np.array([0.2, 0.6, 0.9, math.nan]), mark=0.5, notify=0.9)
-    assert signal.breach.tolist() == [False, False, True, False]
-    assert signal.recovered.tolist() == [True, False, False, False]

@@ -12,6 +12,7 @@ from alerts.detector.reasons import age_text, reason_text
 from alerts.detector.scoring import MARK_SCORE, NOTIFY_SCORE, Detection
 from alerts.detector.sensitivity import FACTORS, LEAST_ADJUSTMENT, MOST_ADJUSTMENT, adjust, expected_per_month, notifies
 from alerts.detector.state import RECORD, Floats, Ints
+from alerts.evaluation.anomaly_results import detect_together
 
 MINUTE = 60_000_000
 HOUR, DAY = 60 * MINUTE, 1440 * MINUTE
@@ -204,3 +205,14 @@ def test_bad_input_gets_finite_scores_and_few_notifications(kind: str, count: in
     assert (scores >= NOTIFY_SCORE).sum() <= 20
     assert (scores >= MARK_SCORE).sum() <= count
     assert len(detector.dump(slot)) <= MAX_STATE_BYTES
+
+
+def test_value_outside_the_expected_range_has_not_recovered() -> None:
+    times = START + 5 * MINUTE * np.arange(288 * 12)
+    values = np.random.default_rng(5).normal(50, 1, len(times))
+    values[-100:] += 40  # a new level; the first points are marked, later ones have a low score again
+    detector = Detector()
+    signal = detect_together(detector, {1: detector.add()}, {1: (times, values)})[1]
+    assert signal.breach[-100] and not signal.recovered[-100]
+    assert signal.values[-50] < MARK_SCORE and not signal.recovered[-50:-40].any()
+    assert signal.recovered[-110:-100].all() and not signal.breach[:-100].any()
