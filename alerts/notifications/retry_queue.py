@@ -83,6 +83,14 @@ def claim_deliveries(
     return list(Delivery.objects.filter(pk__in=claimed).select_related("channel").order_by("pk")) if claimed else []
 
 
+def next_attempt_at(attempts: int, failure: SendFailed, now: datetime) -> datetime | None:
+    """Return when to try again after this many attempts; None if there is no further one."""
+    if not failure.retry or attempts >= MAX_ATTEMPTS:
+        return None
+    delay = max(RETRY_DELAYS[min(attempts, len(RETRY_DELAYS)) - 1], min(failure.retry_after or 0.0, MAX_RETRY_AFTER))
+    return now + timedelta(seconds=delay)
+
+
 @transaction.atomic
 def record_attempts(attempts: Iterable[DeliveryAttempt], now: datetime) -> None:
     """Store the result of each attempt, and add events of finished deliveries to the timelines of their alerts."""
@@ -151,18 +159,14 @@ def _record_failure(delivery: Delivery, failure: SendFailed, now: datetime) -> D
 
     A delivery that at least one recipient accepted counts as sent, and keeps the error of the others.
     """
-    is_last = delivery.test or not failure.retry or delivery.attempts >= MAX_ATTEMPTS
-    delay = max(
-        RETRY_DELAYS[min(delivery.attempts, len(RETRY_DELAYS)) - 1], min(failure.retry_after or 0.0, MAX_RETRY_AFTER)
-    )
-    due_at = now if is_last else now + timedelta(seconds=delay)
+    due_at = None if delivery.test else next_attempt_at(delivery.attempts, failure, now)
     accepted_by = [*delivery.accepted_by, *failure.accepted_by]
     final = DeliveryStatus.SENT if accepted_by else DeliveryStatus.FAILED
     leased = Delivery.objects.filter(pk=delivery.pk, status=DeliveryStatus.SENDING, leased_until=delivery.leased_until)
     updated = leased.update(
-        status=final if is_last else DeliveryStatus.WAITING,
-        due_at=due_at,
-        sent_at=now if is_last and accepted_by else None,
+        status=final if due_at is None else DeliveryStatus.WAITING,
+        due_at=due_at or now,
+        sent_at=now if due_at is None and accepted_by else None,
         leased_until=None,
         error=failure.error,
         accepted_by=accepted_by,
@@ -171,9 +175,9 @@ def _record_failure(delivery: Delivery, failure: SendFailed, now: datetime) -> D
     )
     if not updated:
         return None
-    following = "no further attempt" if is_last else f"next attempt at {due_at:%H:%M:%S} UTC"
+    following = "no further attempt" if due_at is None else f"next attempt at {due_at:%H:%M:%S} UTC"
     log.log(
-        logging.ERROR if is_last else logging.WARNING,
+        logging.ERROR if due_at is None else logging.WARNING,
         "notification %s to channel %s failed in attempt %d of %d: %s; %s",
         delivery.delivery_id,
         delivery.channel_name,
@@ -182,7 +186,7 @@ def _record_failure(delivery: Delivery, failure: SendFailed, now: datetime) -> D
         failure.error,
         following,
     )
-    return final if is_last else None
+    return final if due_at is None else None
 
 
 def _close_notices(deliveries: list[int], event: EventKind, status: NoticeStatus, now: datetime) -> None:

@@ -6,14 +6,14 @@ Each delivery is sent at least once, in the order of the updates; all attempts h
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django.db import connection
 from django.utils import timezone
 
 from alerts.notifications.channels.transport import SendFailed, SendReceipt
-from alerts.notifications.retry_queue import LEASE, MAX_ATTEMPTS, MAX_RETRY_AFTER, RETRY_DELAYS
+from alerts.notifications.retry_queue import LEASE, MAX_ATTEMPTS, next_attempt_at
 from dashboard.status_page.messages import build_messages, send
 from dashboard.status_page.models import StatusDelivery, StatusUpdate
 from dashboard.status_page.tree import ComponentTree
@@ -99,13 +99,10 @@ def _record(delivery: StatusDelivery, result: SendReceipt | SendFailed, now: dat
     if isinstance(result, SendReceipt):
         leased.update(finished_at=now, leased_until=None, error="")
         return
-    is_last = not result.retry or delivery.attempts >= MAX_ATTEMPTS
-    delay = max(
-        RETRY_DELAYS[min(delivery.attempts, len(RETRY_DELAYS)) - 1], min(result.retry_after or 0.0, MAX_RETRY_AFTER)
-    )
+    due_at = next_attempt_at(delivery.attempts, result, now)
     leased.update(
-        finished_at=now if is_last else None,
-        due_at=now + timedelta(seconds=0 if is_last else delay),
+        finished_at=now if due_at is None else None,
+        due_at=due_at or now,
         leased_until=None,
         error=result.error[:MAX_ERROR_LENGTH],
     )
