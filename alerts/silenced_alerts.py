@@ -1,6 +1,6 @@
 """Find the silences that cover alerts, with their authors and ends, for the pages and the API."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import NamedTuple
 
@@ -39,6 +39,14 @@ class CoveringSilence(NamedTuple):
     until: datetime | None  # None: until the alert is resolved
 
 
+class SilencedPeriod(NamedTuple):
+    """A time in which a silence covered an alert; it may end after the alert."""
+
+    silence: Silence
+    begin: datetime
+    end: datetime
+
+
 def covering_silences(alerts: Iterable[Alert], now: datetime | None = None) -> dict[int, CoveringSilence]:
     """Return the silence of each open alert that is silenced, by primary key: of several, the one that ends last."""
     now = now or timezone.now()
@@ -72,7 +80,21 @@ def count_silenced(alerts: AlertQuerySet, active: Iterable[Silence]) -> int:
         return int(cursor.fetchone()[0])
 
 
-def silences_of(alert: Alert) -> list[Silence]:
-    """Return the silences that covered an alert at any time while it was open, the newest first."""
+def silenced_periods(alert: Alert, now: datetime) -> list[SilencedPeriod]:
+    """Return when silences covered an alert while it was open, the newest period first."""
     covered = RawSQL(_SILENCES_OF_SQL, [alert.pk])  # noqa: S611 - bound parameters
-    return list(Silence.objects.filter(pk__in=covered).order_by("-starts_at")[:MAX_PAST_SILENCES])
+    silences = Silence.objects.filter(pk__in=covered).order_by("-starts_at")[:MAX_PAST_SILENCES]
+    until = alert.resolved_at or now
+    periods = [period for silence in silences for period in _periods(silence, alert.triggered_at, until)]
+    return sorted(periods, key=lambda period: period.begin, reverse=True)[:MAX_PAST_SILENCES]
+
+
+def _periods(silence: Silence, since: datetime, until: datetime) -> Iterator[SilencedPeriod]:
+    """Yield the periods of a silence in a time range; a recurring one has a period for each occurrence."""
+    first, last = max(silence.starts_at, since), min(silence.ends_at, until)
+    if silence.weekly is None:
+        yield SilencedPeriod(silence, first, silence.ends_at)
+        return
+    for begin, end in recurring_windows.list_occurrences(silence.weekly, first, last):
+        if begin < last:
+            yield SilencedPeriod(silence, max(begin, first), min(end, silence.ends_at))

@@ -16,7 +16,7 @@ from alerts.anomaly_feedback import feedback_of, read_adjustments, takes_feedbac
 from alerts.history.trace import EvaluationTrace, trace_evaluation
 from alerts.models import Alert, AlertEvent, EventKind, Notice, RuleKind, Status
 from alerts.models.alerts import AlertQuerySet
-from alerts.silenced_alerts import covering_silences, silences_of
+from alerts.silenced_alerts import covering_silences, silenced_periods
 from alerts.visibility import may_change_silence, narrow_events
 from dashboard.alert_rows import AlertRow, display_name, drawn_threshold, rows_of
 from dashboard.views.devices import RANGES
@@ -110,12 +110,11 @@ def _timeline(alert: Alert, now: datetime, caller: Caller) -> list[TimelineEntry
         for event in events or [opened]
     ]
     until = alert.resolved_at or now
-    for silence in silences_of(alert):
-        ends_at = None if silence.alert_id else silence.ends_at
-        begin = max(silence.starts_at, alert.triggered_at)
+    for silence, begin, end in silenced_periods(alert, now):
+        ends_at = None if silence.alert_id else end
         entries.append(TimelineEntry(begin, SILENCE_BEGAN, silence.created_by, silence.reason, ends_at))
-        if silence.ends_at <= until:
-            entries.append(TimelineEntry(silence.ends_at, SILENCE_ENDED, silence.created_by, silence.reason))
+        if end <= until:
+            entries.append(TimelineEntry(end, SILENCE_ENDED, silence.created_by, silence.reason))
     return sorted(entries, key=lambda entry: entry.at, reverse=True)
 
 

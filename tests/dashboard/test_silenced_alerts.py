@@ -1,7 +1,7 @@
 """A silenced alert is shown as silenced on every page."""
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from django.utils import timezone
 from alerts import alert_actions, silences
 from alerts.models import Alert, Resolution, Rule, Silence
 from alerts.rules import lifecycle
-from alerts.silenced_alerts import covering_silences
+from alerts.silenced_alerts import covering_silences, silenced_periods
 from rest.caller import Caller
 from tests.dashboard.factories import open_alert, queryset_of
 
@@ -116,6 +116,31 @@ def test_silences_before_and_after_the_alert_are_not_in_its_timeline(client: Cli
     silence(reason="now")
     page = client.get(f"/alerts/{alert.alert_id}/").content.decode()
     assert "now" in notes_of(page) and not {"early", "later"} & set(notes_of(page))
+
+
+def test_recurring_silence_covers_an_alert_once_for_each_occurrence(rule: Rule):
+    alert = open_alert(rule, "room-7", "Room 7 is too warm")
+    opened = datetime(2026, 3, 2, 20, tzinfo=UTC)
+    alert.triggered_at = opened
+    alert.save()
+    nightly = silence(
+        ends_at=timezone.now() + timedelta(days=9), weekly={"days": [*range(7)], "from": "01:00", "to": "03:00"}
+    )
+    Silence.objects.filter(pk=nightly.pk).update(
+        starts_at=opened - timedelta(days=30), ends_at=opened + timedelta(hours=30)
+    )
+
+    def find(now: datetime) -> list[tuple[datetime, datetime]]:
+        return [(period.begin, period.end) for period in silenced_periods(alert, now)]
+
+    first, second = (datetime(2026, 3, day, 1, tzinfo=UTC) for day in (3, 4))
+    assert find(opened + timedelta(hours=4)) == []
+    assert find(first + timedelta(hours=1)) == [(first, first + timedelta(hours=2))]
+    # The silence ends within the second occurrence.
+    assert find(second + timedelta(days=9)) == [
+        (second, second + timedelta(hours=1)),
+        (first, first + timedelta(hours=2)),
+    ]
 
 
 @pytest.mark.slow
