@@ -78,12 +78,12 @@ class CollectorEditForm(PageForm):
         self.kind = kind
         described = kind.configuration_class().fields
         for name, field in described.items():
-            self._add(CONFIGURATION + name, form_field(field))
+            self._add(CONFIGURATION + name, form_field(field), kind.shown_with.get(name))
             if field.default is not serializers.empty and not callable(field.default):
                 self.initial.setdefault(CONFIGURATION + name, field.default)
         for name, help_text in kind.secret_names.items():
             placeholder = SECRET_PLACEHOLDER[name in collector.secret_names]
-            self._add(SECRETS + name, secret_field(name, help_text, placeholder))
+            self._add(SECRETS + name, secret_field(name, help_text, placeholder), kind.shown_with.get(name))
         self.removable = [name for name in collector.secret_names if name in kind.secret_names]
         if self.removable:
             choices = [(name, name) for name in self.removable]
@@ -92,9 +92,12 @@ class CollectorEditForm(PageForm):
             )
             self._add("remove_secrets", removed)
 
-    def _add(self, name: str, field: forms.Field) -> None:
+    def _add(self, name: str, field: forms.Field, shown_with: tuple[str, str] | None = None) -> None:
         field.required = False
         self.fields[name] = field
+        if shown_with is not None:
+            other, value = shown_with
+            field.widget.attrs |= {"data-shown-with": CONFIGURATION + other, "data-shown-value": value}
 
     @property
     def configuration_fields(self) -> list[forms.BoundField]:

@@ -4,12 +4,14 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from playwright.sync_api import expect
 
 from ingest.collection.kinds import KINDS
 from ingest.collection.models import Annotation, Collector, CollectorState
 from metrics.models import Device, DeviceGroup
 from telemetry_site.env import Environment
 from tests.conftest import ApiClient, point
+from tests.dashboard.conftest import BrowserPage, sign_in
 from tests.dashboard.factories import client_of
 from tests.ingest.collectors import servers
 from tests.ingest.collectors.factories import create_collector, now, run_once
@@ -182,3 +184,23 @@ def test_device_page_lists_deployments_and_gives_them_to_the_chart(client: Clien
     page = client.get("/devices/shop/").content.decode()
     assert "Deployments" in page and "1.4.2" in page and "9.9.9" not in page
     assert '"text": "1.4.2 completed"' in page and 'id="annotations"' in page
+
+
+@pytest.mark.slow
+def test_snmp_form_shows_the_inputs_of_the_selected_version(desktop: BrowserPage):
+    sign_in(desktop, "/collectors/new/snmp/")
+    page = desktop.page
+    expect(page.get_by_label("Community")).to_be_visible()
+    expect(page.get_by_label("Username")).to_be_hidden()
+    page.get_by_label("Version").select_option("3")
+    expect(page.get_by_label("Community")).to_be_hidden()
+    expect(page.get_by_label("Authentication password")).to_be_visible()
+    page.get_by_label("Name", exact=True).fill("switch")
+    page.get_by_label("Device", exact=True).fill("switch-1")
+    page.get_by_label("Host").fill("127.0.0.1")
+    page.get_by_label("OIDs").fill("uptime: 1.3.6.1.2.1.1.3.0")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("is required for version 3")).to_be_visible()
+    expect(page.get_by_label("Community")).to_be_hidden()
+    assert [text for text in desktop.console_errors if "422" not in text] == []
+    desktop.console_errors.clear()  # the browser reports the status of the rejected form

@@ -49,6 +49,7 @@ class Kind(ABC):
 
     configuration_class  the fields of its configuration
     secret_names         secrets that it takes, with a description
+    shown_with           fields and secrets that the form shows only with a value of another field: (field, value)
     """
 
     name: ClassVar[str]
@@ -56,6 +57,7 @@ class Kind(ABC):
     description: ClassVar[str]
     configuration_class: ClassVar[type[StrictSerializer]]
     secret_names: ClassVar[Mapping[str, str]] = {}
+    shown_with: ClassVar[Mapping[str, tuple[str, str]]] = {}
 
     @abstractmethod
     def target(self, configuration: Mapping[str, Any]) -> str:

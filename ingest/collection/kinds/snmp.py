@@ -73,6 +73,9 @@ class SnmpKind(Kind):
         "auth_key": "Password of authentication of version 3.",
         "priv_key": "Password of encryption of version 3.",
     }
+    shown_with = {"community": ("version", "2c")} | dict.fromkeys(
+        ("username", "auth_protocol", "priv_protocol", "auth_key", "priv_key"), ("version", "3")
+    )
 
     def target(self, configuration: Mapping[str, Any]) -> str:
         return f"{configuration['host']}:{configuration['port']}"
