@@ -272,8 +272,8 @@ class Evaluator:
         rows = [Cursor(shard=shard, seq=seq, at=at) for shard, seq in self._cursor.items()]
         with transaction.atomic():
             self._check_replaced()
+            store_late_points(late)  # before rules are locked, as the evaluation of late data locks them
             self._metrics.count_alerts(write_transitions(changed))
-            store_late_points(late)
             Cursor.objects.bulk_create(
                 rows, update_conflicts=True, unique_fields=["shard"], update_fields=["seq", "at"]
             )

@@ -11,8 +11,9 @@ from alerts.evaluation.load_history import read_columns
 from alerts.evaluation.rule_series_state import EvaluationResult, RuleSeriesState, TimeRange, WatchedRule
 from alerts.evaluation.watched_series import WatchedSeries, read_watched_rules
 from alerts.evaluation.write_alerts import build_alerts, render_templates
-from alerts.models import Alert, Resolution, Status
+from alerts.models import Alert, LateRange, Resolution, Status
 from metrics.storage.connection import read_connection
+from metrics.storage.locks import lock_late_data
 from metrics.storage.units import to_datetime
 
 QUIET_PERIOD = 3 * 1_000_000  # µs without further points of a range before it is evaluated
@@ -21,10 +22,13 @@ READ_PERIOD = 86_400 * 1_000_000  # µs per read
 LATE_SERIES_BATCH = 200  # series per transaction
 REPLAYED_KINDS = ("threshold", "trend", "forecast", "composite")  # whose result does not depend on the time of arrival
 
-_CLAIM_RANGES = """
-DELETE FROM alerts_laterange WHERE series IN (
-    SELECT series FROM alerts_laterange WHERE since <= %s ORDER BY since LIMIT %s FOR UPDATE SKIP LOCKED
-) RETURNING series, time_from, time_to
+# In the order of series, in which the evaluator stores them.
+_DELETE_RANGES = """
+WITH locked AS (
+    SELECT series FROM alerts_laterange l
+    JOIN unnest(%s::bigint[], %s::timestamptz[]) evaluated(series, since) USING (series, since)
+    ORDER BY series FOR UPDATE OF l
+) DELETE FROM alerts_laterange l USING locked WHERE l.series = locked.series RETURNING locked.series
 """
 _STORE_RANGES = """
 INSERT INTO alerts_laterange (series, time_from, time_to, since)
@@ -56,16 +60,29 @@ def evaluate_late_ranges(now: int, limit: int = LATE_SERIES_BATCH) -> int:
     """Evaluate ranges without new points for QUIET_PERIOD before now (µs). Returns the number of series.
 
     Their alerts are retroactive: resolved from the start, without notification. A range is deleted in the transaction
-    that stores its alerts, so a killed worker leaves it to the next run.
+    that stores its alerts, so a killed worker leaves it to the next run. While it is evaluated it is not locked, since
+    the evaluator would wait for it with all other series; one that grows meanwhile is evaluated again.
     """
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(_CLAIM_RANGES, (to_datetime(now - QUIET_PERIOD), limit))
-        ranges = {series: (first, last) for series, first, last in cursor.fetchall()}
-        if ranges:
-            rules = [watched for watched in read_watched_rules()[0] if watched.spec.kind in REPLAYED_KINDS]
-            alerts = [alert for state, late in _find_states(rules, ranges) for alert in _find_alerts(state, late)]
-            alert_actions.open_alerts(render_templates(alerts))
-        return len(ranges)
+    with transaction.atomic():
+        if not lock_late_data(connection.connection):
+            return 0
+        quiet = LateRange.objects.filter(since__lte=to_datetime(now - QUIET_PERIOD)).order_by("since")[:limit]
+        found = {late.series: late for late in quiet}
+        if not found:
+            return 0
+        ranges = {series: (late.time_from, late.time_to) for series, late in found.items()}
+        rules = [watched for watched in read_watched_rules()[0] if watched.spec.kind in REPLAYED_KINDS]
+        alerts = [(state, list(_find_alerts(state, late))) for state, late in _find_states(rules, ranges)]
+        with connection.cursor() as cursor:
+            cursor.execute(_DELETE_RANGES, (list(found), [late.since for late in found.values()]))
+            finished = {series for (series,) in cursor.fetchall()}
+        complete = [new for state, new in alerts if finished.issuperset(_late_series(state, ranges))]
+        alert_actions.open_alerts(render_templates([alert for new in complete for alert in new]))
+        return len(finished)
+
+
+def _late_series(state: RuleSeriesState, ranges: dict[int, TimeRange]) -> list[int]:
+    return [source.series for source in state.inputs.values() if source.series in ranges]
 
 
 def _find_states(rules: list[WatchedRule], ranges: dict[int, TimeRange]) -> Iterator[tuple[RuleSeriesState, TimeRange]]:
@@ -74,7 +91,7 @@ def _find_states(rules: list[WatchedRule], ranges: dict[int, TimeRange]) -> Iter
     with read_connection() as reader:
         watched.rows(reader, np.array(sorted(ranges), np.int64))
         for state in list(watched.states.values()):
-            late = [ranges[source.series] for source in state.inputs.values() if source.series in ranges]
+            late = [ranges[series] for series in _late_series(state, ranges)]
             if state.composite is not None:
                 watched.add_all_inputs(reader, state)
             yield state, (min(first for first, _ in late), max(last for _, last in late))

@@ -5,7 +5,7 @@ import zlib
 from metrics.storage.connection import Connection
 
 _UNMERGED, _DAY, _JOURNAL, _COUNT_REBUILD, _EVALUATION = 7201, 7202, 7203, 7204, 7205  # lock classes
-_DEVICE_STATES, _EVENT_TARGET, _STATUS_PAGE = 7206, 7211, 7213
+_DEVICE_STATES, _EVENT_TARGET, _STATUS_PAGE, _LATE_DATA = 7206, 7211, 7213, 7214
 
 _TERMINATE_IDLE = """
 SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_stat_activity USING (pid)
@@ -41,6 +41,11 @@ def lock_device_states(connection: Connection) -> bool:
 def lock_status_page(connection: Connection, number: int) -> bool:
     """Lock the computation of the history of a status page; False if another session holds the lock."""
     return _try_lock(connection, _STATUS_PAGE, number)
+
+
+def lock_late_data(connection: Connection) -> bool:
+    """Lock the evaluation of late data; False if another session holds the lock."""
+    return _try_lock(connection, _LATE_DATA, 0)
 
 
 def lock_count_rebuild(connection: Connection, shard: int, count_range: int) -> bool:

@@ -3,10 +3,14 @@
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from threading import Thread
+from typing import Any
 
 import pytest
+from django.db import connection
 
 from alerts import alert_actions
+from alerts.evaluation import late_data
 from alerts.evaluation.evaluator import Evaluator
 from alerts.evaluation.late_data import evaluate_late_ranges
 from alerts.models import Alert, Cursor, Notice, Resolution, Rule, Status
@@ -119,8 +123,8 @@ def test_breaches_before_a_restart_are_counted(
     create_cpu_rule(trigger_count=3, evaluation_window=60)
     send(gateway, 95.0, 95.0, ago=5)
     run(evaluator)
-    with dedicated_connection() as connection:
-        next_evaluator = Evaluator(connection)
+    with dedicated_connection() as other:
+        next_evaluator = Evaluator(other)
         send(gateway, 95.0)
         run(next_evaluator)
     assert statuses() == ["active"]
@@ -295,6 +299,38 @@ def test_out_of_order_points_are_evaluated_by_time(
     assert Alert.objects.count() == 1
 
 
+def test_late_points_of_a_range_that_is_being_evaluated_do_not_hold_up_the_evaluator(
+    gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_cpu_rule()
+    send(gateway, 10.0, 95.0, 20.0, ago=3600)
+    run(evaluator)
+    read_rules = late_data.read_watched_rules
+
+    def evaluate_further_points() -> None:
+        try:
+            run(evaluator)
+        finally:
+            connection.close()
+
+    def read_rules_meanwhile() -> Any:
+        send(gateway, 10.0, 97.0, 20.0, ago=7200)  # of the same series
+        send(gateway, 99.0)
+        thread = Thread(target=evaluate_further_points)
+        thread.start()
+        thread.join(10)
+        assert not thread.is_alive()
+        return read_rules()
+
+    monkeypatch.setattr(late_data, "read_watched_rules", read_rules_meanwhile)
+    assert evaluate_late_ranges(time_ahead()) == 0  # the range has grown meanwhile
+    assert [alert.value for alert in Alert.objects.all()] == [99.0]
+    monkeypatch.undo()
+    assert evaluate_late_ranges(time_ahead()) == 1
+    assert sorted(alert.value for alert in Alert.objects.filter(retroactive=True)) == [95.0, 97.0]
+    assert evaluate_late_ranges(time_ahead()) == 0
+
+
 @pytest.mark.slow
 def test_late_batch_within_an_alert_opens_no_other(
     gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
@@ -332,9 +368,9 @@ def test_merged_commits_are_evaluated_by_time_and_only_once(
     Cursor.objects.update(at=datetime.now(UTC) - timedelta(seconds=30))
     send(gateway, 20.0, ago=10)
     send(gateway, 96.0, metric="cpu", device="pump", ago=5)
-    with dedicated_connection() as connection:
-        schedule.merge_commits(connection, force=True)  # deletes the merged commits
-        next_evaluator = Evaluator(connection)
+    with dedicated_connection() as other:
+        schedule.merge_commits(other, force=True)  # deletes the merged commits
+        next_evaluator = Evaluator(other)
         run(next_evaluator)
     evaluate_late_ranges(time_ahead())
     alerts = [(alert.device_name, alert.value, alert.status) for alert in Alert.objects.order_by("triggered_at")]
