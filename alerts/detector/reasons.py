@@ -1,5 +1,7 @@
 """Texts of the reasons for anomalies, for charts and notifications: with figures that can be checked on the chart."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from alerts.detector.features import BESIDE
@@ -46,13 +48,26 @@ def encode(text: Ints | int, above: Bools) -> Ints:
     return np.asarray(1 + 2 * np.asarray(text) + ~above, np.int64)
 
 
-def reason_text(code: int, change: float = 0.0, usual: float = 0.0, seen: int = 0, now: int = 0) -> str:
+def short_number(value: float) -> str:
+    """Return a number with three significant digits."""
+    return f"{float(f'{value:.3g}'):,.10g}" if 1e-4 <= value < 1e15 else f"{value:.2e}"
+
+
+def reason_text(
+    code: int,
+    change: float = 0.0,
+    usual: float = 0.0,
+    seen: int = 0,
+    now: int = 0,
+    write: Callable[[float], str] = short_number,
+) -> str:
     """Return the text of a reason code; empty for 0.
 
     change  from the points before, with its sign
     usual   the largest change that is usual for the series now; 0 for the text without figures
     seen    time (µs) of the last change that was as large; 0: never
     now     time of the point
+    write   returns the text of a number, such as with its unit
     """
     if not code:
         return ""
@@ -60,17 +75,12 @@ def reason_text(code: int, change: float = 0.0, usual: float = 0.0, seen: int = 
     if (code - 1) // 2 != CHANGE or not usual > 0:
         return text
     last = f"last seen {age_text(now - seen)} ago" if seen else "not seen before"
-    return f"{text}: {_times(change, usual)} the largest usual change ({_short(usual)}); {last}"
+    return f"{text}: {_times(change, usual)} the largest usual change ({write(usual)}); {last}"
 
 
 def _times(change: float, usual: float) -> str:
     times = abs(change) / usual
     return f"{times:.1f} ×" if times < 1000 else "over 1,000 ×"
-
-
-def _short(value: float) -> str:
-    """Return a number with three significant digits."""
-    return f"{float(f'{value:.3g}'):,.10g}" if 1e-4 <= value < 1e15 else f"{value:.2e}"
 
 
 def age_text(age: int) -> str:

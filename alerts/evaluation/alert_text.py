@@ -37,7 +37,7 @@ def alert_message(state: RuleSeriesState, signal: Signal, position: int, value: 
         low, high = float(detection.low[position]), float(detection.high[position])
         expected = f"expected {quantity(low, unit, measured, high)} to {quantity(high, unit, measured, low)}"
         subject = f"{rule.metric_name} of {state.device_id} is {quantity(measured, unit, low, high)}"
-        return f"{subject}, {expected}: {signal.reason(position)}"
+        return f"{subject}, {expected}: {anomaly_reason(signal, position, unit)}"
     subject = f"{_describe_measure(condition)} of {state.device_id} is {quantity(value, unit, condition.threshold)}"
     if condition.op == "==" and isinstance(condition.threshold, (str, bool)):
         return subject
@@ -48,6 +48,13 @@ def quantity(value: Any, unit: str, *beside: Any) -> str:
     """Return a value with its unit, in the text of pages, with an ordinary space."""
     text = with_unit(" ".join(value.split()) if isinstance(value, str) else value, unit, *beside)
     return text.replace(NBSP, " ")
+
+
+def anomaly_reason(signal: AnomalySignal, position: int, unit: str) -> str:
+    """Return why a point is an anomaly; the usual change has three significant digits and the unit."""
+    if not unit:
+        return signal.reason(position)
+    return signal.reason(position, lambda value: quantity(float(f"{value:.3g}"), unit))
 
 
 def absence_message(absent: AbsentDevice) -> str:
@@ -92,7 +99,7 @@ def trigger_evidence(
         evidence |= {
             "measured": float(signal.measured[position]),
             "band": [float(detection.low[position]), float(detection.high[position])],
-            "reason": signal.reason(position),
+            "reason": anomaly_reason(signal, position, unit),
             "gravity": float(detection.gravity[position]),
         }
     return evidence

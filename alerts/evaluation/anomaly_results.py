@@ -1,13 +1,13 @@
 """Detector results as signals, which also carry the measured values and the expected range."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from alerts.conditions.thresholds import Signal
 from alerts.detector.detector import Detector
-from alerts.detector.reasons import reason_text
+from alerts.detector.reasons import reason_text, short_number
 from alerts.detector.scoring import MARK_SCORE, NOTIFY_SCORE, Detection
 from alerts.detector.sensitivity import FACTORS, Sensitivity, notifies
 from metrics.query.accumulators import Floats, Ints
@@ -47,7 +47,7 @@ class AnomalySignal(Signal):
         breach = notifies(self.detection.gravity, self.detection.gravity_before, factor)
         return replace(self, breach=breach, recovered=self.recovered & ~breach)
 
-    def reason(self, position: int) -> str:
+    def reason(self, position: int, write: Callable[[float], str] = short_number) -> str:
         """Return why the point at this position is an anomaly, with figures that can be checked on the chart."""
         detection = self.detection
         return reason_text(
@@ -56,6 +56,7 @@ class AnomalySignal(Signal):
             float(detection.usual[position]),
             int(detection.seen[position]),
             int(self.times[position]),
+            write,
         )
 
 

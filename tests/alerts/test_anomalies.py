@@ -1,5 +1,6 @@
 """Anomaly rules on live points: learning, alerts, stored states and the API."""
 
+import re
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -14,7 +15,8 @@ from alerts.history.anomaly_scores import read_anomaly_scores
 from alerts.history.trace import trace_evaluation
 from alerts.models import Alert, DetectorState, Rule
 from alerts.rules import lifecycle
-from metrics.models import Device, Series
+from metrics.models import Device, MetricDefinition, Series
+from metrics.storage import series_registry
 from metrics.storage.connection import dedicated_connection
 from rest.caller import Caller
 from tests.alerts.conftest import run, send
@@ -51,6 +53,8 @@ def store_states(evaluator: Evaluator) -> None:
 def test_anomaly_opens_an_alert_with_the_expected_range(
     gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
 ) -> None:
+    MetricDefinition.objects.create(name="cpu", data_type="numeric", unit="%")
+    series_registry.refresh_registry()
     create_cpu_rule(kind="anomaly", threshold_value=None)
     send_quiet_history(gateway)
     send(gateway, 50.0, ago=120)
@@ -61,7 +65,7 @@ def test_anomaly_opens_an_alert_with_the_expected_range(
         run(evaluator)
     alert = Alert.objects.get()
     assert alert.value >= 400
-    assert alert.evidence["reason"]
+    assert re.search(r"jump up: [\d.]+ × the largest usual change \(\d\.\d+ %\); not seen", alert.evidence["reason"])
     low, high = alert.evidence["band"]
     assert low < high < 100
     assert "expected" in alert.message
