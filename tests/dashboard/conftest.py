@@ -1,4 +1,4 @@
-"""Browser pages of a signed-in user, and the errors in their consoles."""
+"""Browser pages of a signed-in user, the errors in their consoles, and faster checks of live streams."""
 
 import os
 import shutil
@@ -14,6 +14,8 @@ from django.db import connection
 from django.test import Client
 from playwright.sync_api import Browser, ConsoleMessage, Page, ViewportSize, sync_playwright
 
+from dashboard.streams import open_sessions
+from telemetry_site import websocket_protocol
 from tests.conftest import ApiClient
 from tests.dashboard.stream_proxy import StreamProxy
 from tests.telemetry_site.site_process import wait_until
@@ -123,6 +125,18 @@ def phone(admin_user: Any, gateway: ApiClient, browser: Browser) -> Iterator[Bro
     page = open_page(browser, gateway.port, PHONE)
     yield page
     assert page.console_errors == []
+
+
+@pytest.fixture
+def fast_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut a connection soon whose client does not answer a close; clients that broke the protocol do not."""
+    monkeypatch.setattr(websocket_protocol, "CLOSE_TIMEOUT", 0.5)
+
+
+@pytest.fixture
+def fast_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check open streams more often."""
+    monkeypatch.setattr(open_sessions, "TICK", 0.02)
 
 
 def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
