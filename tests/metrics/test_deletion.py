@@ -1,20 +1,16 @@
-"""A deleted device disappears at once and its points soon; nothing else changes, whatever is killed or written."""
+"""A deleted device disappears at once and its points soon, and points on their way to it go to a new device."""
 
 import io
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
 
-import hypothesis.strategies as st
 import numpy as np
 import pytest
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
 from django.test import Client
-from hypothesis import HealthCheck, settings
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from ingest.models import ApiKey, Rejected
 from ingest.pipeline import accept
@@ -23,64 +19,22 @@ from ingest.wire.telemetry_json import decode_batch
 from metrics import tasks
 from metrics.devices import delete_device
 from metrics.models import Deletion, Device, DeviceGroup, Revision, Series
-from metrics.query import latest
 from metrics.storage import series_ids, series_registry
 from metrics.storage.connection import connect
 from metrics.storage.errors import DeviceDeleted
-from metrics.storage.format.codec import decode
-from metrics.storage.format.rollup_codec import decode_rollup
 from metrics.storage.locks import lock_day
 from metrics.storage.merge import restore_damaged
 from metrics.storage.merge import schedule as merge
-from metrics.storage.read import block_cache
-from metrics.storage.units import to_datetime, to_microseconds
+from metrics.storage.units import to_microseconds
 from metrics.storage.write.group_commit import JournalEntry, writer
 from metrics.storage.write.incoming import IncomingPoints
 from rest.caller import Caller, Scope
 from rest.errors import NotFound
 from tests.conftest import ApiClient, point
-from tests.forked_process import run_forked
-from tests.metrics import process_steps
-from tests.metrics.point_count_checks import check_point_counts
-from tests.metrics.stored_points import read_stored_parts
-from tests.metrics.test_faults import NO_DIFFERENCE, FaultStorage, kill_during, server
-from tests.metrics.test_storage import DAY, NOW, TODAY, points_by_key, shards
-from tests.private_postgres import PrivatePostgres
+from tests.metrics.deletion_steps import ADMIN, count_points_by_table, finish_deletions, merge_all
+from tests.metrics.test_storage import shards
 
-__all__ = ["server", "shards"]
-ADMIN = Caller.internal("test")
-DELETED_SERIES, KEPT_SERIES = (
-    [1, 256, 301],
-    [2, 300],
-)  # two devices in the same buckets
-
-
-def merge_all(now: float | None = None) -> None:
-    """Merge everything into day blocks, and delete the commits that are kept for followers."""
-    with connect() as connection:
-        merge.merge_commits(connection, force=True)
-        merge.merge_days(connection, force=True, now=now)
-
-
-def finish_deletions() -> None:
-    """Run all deletions to their end."""
-    merge_all()
-    while tasks.remove_deleted():
-        pass
-
-
-def count_points_by_table(series: set[int]) -> dict[str, int]:
-    """Count the points or rollup intervals of these series by table."""
-    counts: dict[str, int] = {}
-    with connect() as connection:
-        for table in ("metrics_young", "metrics_block", "metrics_latest"):
-            for (payload,) in connection.execute(f"SELECT payload FROM {table}", binary=True):
-                for part in decode(payload):
-                    counts[table] = counts.get(table, 0) + int(np.isin(part.series(), list(series)).sum())
-        for resolution, payload in connection.execute("SELECT resolution, payload FROM metrics_rollup", binary=True):
-            ids = decode_rollup(payload, resolution * 1_000_000).ids
-            counts["metrics_rollup"] = counts.get("metrics_rollup", 0) + int(np.isin(ids, list(series)).sum())
-    return {table: count for table, count in counts.items() if count}
+__all__ = ["shards"]
 
 
 def series_of(device_id: str) -> set[int]:
@@ -347,200 +301,3 @@ def admin_browser(site: None) -> Client:
     client = Client()
     client.force_login(get_user_model().objects.create_superuser("root"))
     return client
-
-
-# --- killed processes -------------------------------------------------------------------------------
-
-DELETION_STATEMENTS = [
-    ("DELETE", "metrics_series"),
-    ("DELETE", "metrics_device"),
-    ("UPDATE", "metrics_head"),
-    ("INSERT", "metrics_deletion"),
-]
-POINT_DELETION_STATEMENTS = [
-    ("DELETE", "metrics_block"),
-    ("INSERT", "metrics_block"),
-    ("DELETE", "metrics_rollup"),
-    ("INSERT", "metrics_rollup"),
-    ("INSERT", "metrics_latest"),
-    ("UPDATE", "metrics_deletion"),
-]
-
-
-@pytest.fixture
-def fault_storage(server: PrivatePostgres) -> Iterator[FaultStorage]:
-    """Two devices in the same buckets: day blocks, runs above them, and unmerged commits."""
-    storage = FaultStorage(server)
-    rounds = [(storage.commits(20, (3, 50)), "everything")]
-    rounds += [(storage.commits(4, (0, 3, 50)), "commits") for _ in range(2)]
-    run_forked(server.database, process_steps.reset_storage)
-    run_forked(server.database, process_steps.store_and_merge, [*rounds, (storage.commits(5, (0, 3)), "")])
-    run_forked(server.database, process_steps.assign_series, KEPT_SERIES)
-    yield storage
-
-
-def drop_deleted_from_model(storage: FaultStorage) -> None:
-    """Remove the points of the deleted device from the model."""
-    storage.model = {key: value for key, value in storage.model.items() if key[0] in KEPT_SERIES}
-
-
-@pytest.mark.slow
-def test_deletion_killed_before_its_commit_has_no_effect(server: PrivatePostgres, fault_storage: FaultStorage):
-    for statement, table in DELETION_STATEMENTS:
-        kill_during(server, "worker", (process_steps.delete_by_id, "d"), statement, table)
-        assert fault_storage.differences() == NO_DIFFERENCE, (statement, table)
-        assert run_forked(server.database, process_steps.read_deletion, "d") == ("none", 0)
-    first = run_forked(server.database, process_steps.delete_by_id, "d")
-    assert run_forked(server.database, process_steps.delete_by_id, "d") == first
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("victim", ["worker", "postgres"])
-def test_point_deletion_killed_after_any_statement_continues_and_affects_no_other_device(
-    server: PrivatePostgres, fault_storage: FaultStorage, victim: str
-):
-    run_forked(server.database, process_steps.delete_by_id, "d")
-    while run_forked(server.database, process_steps.run_task, "merge_young_blocks"):
-        pass
-    drop_deleted_from_model(fault_storage)
-    for statement, table in POINT_DELETION_STATEMENTS:
-        kill_during(server, victim, (process_steps.run_task, "remove_deleted"), statement, table)
-        differences = fault_storage.differences()
-        remaining = differences["phantom"]  # points of the deleted device, which are not in the model
-        assert differences == NO_DIFFERENCE | {"phantom": remaining, "wrong": remaining}, (statement, table)
-        run_forked(server.database, process_steps.run_task, "merge_blocks")
-    while run_forked(server.database, process_steps.run_task, "remove_deleted"):
-        pass
-    assert fault_storage.differences() == NO_DIFFERENCE
-    status, points = run_forked(server.database, process_steps.read_deletion, "d")
-    assert status == "done" and points > 0
-    run_forked(server.database, process_steps.run_task, "merge_blocks")
-    assert fault_storage.differences() == NO_DIFFERENCE
-
-
-# --- state machine ----------------------------------------------------------------------------------
-
-DEVICES = range(4)
-Key = tuple[int, int]
-
-
-class DeletionMachine(RuleBasedStateMachine):
-    """Writes, writes with outdated series, merges, deletions and point deletions in any order."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.connection = connect()
-        self.connection.execute(
-            "TRUNCATE metrics_young, metrics_block, metrics_rollup, metrics_latest, metrics_journal, metrics_count,"
-            " metrics_deletion, metrics_device CASCADE; UPDATE metrics_head SET seq = 0, checksum = '';"
-            " UPDATE metrics_merged SET seq = 0",
-            prepare=False,
-        )
-        block_cache.clear_block_cache()
-        self.generation = dict.fromkeys(DEVICES, 0)
-        self.model: dict[Key, float] = {}
-        self.deleted_series: dict[int, int] = {}  # by series: the last revision at which it existed
-        for device in DEVICES:
-            self._create_device(device)
-
-    def _series(self, device: int) -> list[int]:
-        """Return the series of a device: one in each of two buckets."""
-        return [bucket * 256 + device + 8 * self.generation[device] for bucket in (0, 1)]
-
-    def _create_device(self, device: int) -> None:
-        row = Device.objects.create(device_id=f"d{device}")
-        for series in self._series(device):
-            Series.objects.create(pk=series, device=row, metric_name=f"m{series // 256}", kind=0)
-
-    def _store(self, rows: list[tuple[int, int, float]], series_revision: int) -> None:
-        series, times, values = (np.array(column) for column in zip(*rows, strict=True))
-        arrivals = IncomingPoints(series.astype(np.int64), times.astype(np.int64), values.astype(np.float64))
-        writer().submit([arrivals], JournalEntry("test", 0.0, len(rows)), series_revision=series_revision)
-
-    @rule(
-        rows=st.lists(
-            st.tuples(st.sampled_from(DEVICES), st.integers(0, 1), st.integers(0, 3), st.integers(-5, 5)), min_size=1
-        ),
-        day=st.integers(-1, 0),
-    )
-    def write(self, rows, day):
-        points = [
-            (self._series(device)[bucket], TODAY + day * DAY + hour * 3_600_000_000, float(value))
-            for device, bucket, hour, value in rows
-        ]
-        self._store(points, Revision.objects.get().number)
-        self.model |= {(series, time): value for series, time, value in points}
-
-    @rule(data=st.data())
-    def write_late(self, data):
-        if self.deleted_series:
-            series = data.draw(st.sampled_from(sorted(self.deleted_series)))
-            with pytest.raises(DeviceDeleted):
-                self._store([(series, TODAY, 9.0), (self._series(0)[0], TODAY, 9.0)], self.deleted_series[series])
-
-    @rule(device=st.sampled_from(DEVICES))
-    def delete(self, device):
-        revision = Revision.objects.get().number
-        series = self._series(device)
-        delete_device.delete_device(f"d{device}", ADMIN)
-        self.deleted_series |= dict.fromkeys(series, revision)
-        self.model = {key: value for key, value in self.model.items() if key[0] not in series}
-        self.generation[device] += 1
-        self._create_device(device)
-
-    @rule(mode=st.sampled_from(["commits", "forced", "everything", "killed"]))
-    def merge(self, mode):
-        if mode == "commits":
-            merge._merge_commits_once(self.connection, 0, force=True)
-        elif mode == "forced":
-            merge.merge_commits(self.connection, force=True)
-        elif mode == "everything":
-            merge.merge_days(self.connection, force=True, now=NOW)
-        else:
-            with connect() as other, other.transaction(force_rollback=True):
-                merge.merge_commits(other, force=True)
-                merge.merge_days(other, force=True, now=NOW)
-
-    @rule(mode=st.sampled_from(["once", "step", "killed"]))
-    def remove(self, mode):
-        if mode == "once":
-            delete_device.run_deletions(self.connection)
-        elif mode == "step":
-            delete_device._begin(self.connection)
-            delete_device._step(self.connection)
-        else:
-            with connect() as other, other.transaction(force_rollback=True):
-                delete_device.run_deletions(other)
-
-    @invariant()
-    def reads_match_the_model(self):
-        series_ids = [series for device in DEVICES for series in self._series(device)]
-        points = points_by_key(read_stored_parts(series_ids, TODAY - 4 * DAY, TODAY + 3 * DAY))
-        assert {key: value for key, (value, _) in points.items() if key[0] in series_ids} == self.model
-        check_point_counts(self.connection)
-        newest = {}
-        for series, time in sorted(self.model):
-            newest[f"d{series % 8}", f"m{series // 256}"] = self.model[series, time]
-        latest_points = latest.read_latest_points(None, None, timedelta(days=10), now=to_datetime(TODAY + DAY)).points
-        assert {
-            (latest_point.device_id, latest_point.metric_name): latest_point.value for latest_point in latest_points
-        } == newest
-
-    def teardown(self) -> None:
-        merge.merge_commits(self.connection, force=True)
-        while delete_device.run_deletions(self.connection):
-            pass
-        assert set(Deletion.objects.values_list("status", flat=True)) <= {"done"}
-        assert count_points_by_table(set(self.deleted_series)) == {}
-        self.reads_match_the_model()
-        self.connection.close()
-
-
-@pytest.mark.slow
-def test_reads_match_the_model_after_any_order_of_deletions_writes_and_merges(site):
-    run_state_machine_as_test(
-        DeletionMachine,
-        settings=settings(
-            max_examples=25, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
-    )

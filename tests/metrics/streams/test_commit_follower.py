@@ -18,7 +18,7 @@ from metrics.streams.positions import Epoch, Position
 from metrics.streams.read_commits import read_next_commits
 from rest.errors import InvalidField
 from tests.conftest import ApiClient, point
-from tests.metrics.test_deletion import merge_all
+from tests.metrics.deletion_steps import merge_all
 
 EVERYTHING = FeedKey(None, None, max_frequency_ms=100)
 
