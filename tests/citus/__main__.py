@@ -24,6 +24,8 @@ SUITES = (
     "tests/metrics/test_query_api.py",
     "tests/metrics/test_aggregation.py",
     "tests/metrics/test_statistics.py",
+    "tests/metrics/test_point_counts.py",
+    "tests/metrics/test_histogram.py",
     "tests/alerts/test_evaluation.py",
     "tests/alerts/test_absence.py",
     "tests/alerts/test_alerts_api.py",
