@@ -35,6 +35,8 @@ MIN_USUAL = 3.0  # standard deviations: of noise, smaller ones are usual
 EPISODE_POINTS = 30  # from the largest change of an episode to its end …
 EPISODE_TIME = DAY // 4  # … or, if shorter, this time
 YOUNG = 4 * DAY  # a series of this age has to change twice as much as an old one
+RESET_POINTS = 50  # without a fall, half of them higher than the one before: then a series is a counter …
+RESET_SHARE = 0.1  # … and a fall to this share of the value before is its reset, after which it does not matter
 GAP_INTERVALS = 20  # mean intervals without a point (and a day) after which the values before do not matter
 
 
@@ -70,6 +72,10 @@ def measure_changes(table: Table, slots: Ints, times: Ints, values: Floats) -> C
     """Return the change of one point of each series, and remember it."""
     _begin(table, slots[table["count"][slots] == 0], times, values, slots)
     gap = _is_gap(times, table["last"][slots], table["began"][slots], table["count"][slots])
+    last, rising, rises = table["previous"][slots, -1], table["rising"][slots], table["rises"][slots]
+    gap |= _is_reset(values, last, rising, rises)
+    table["rising"][slots] = np.where(values < last, 0, rising + 1)
+    table["rises"][slots] = np.where(values < last, 0, rises + (values > last))
     previous = np.where(gap[:, None], values[:, None], table["previous"][slots])
     middle = _middle(previous)
     table["previous"][slots] = np.concatenate([previous[:, 1:], values[:, None]], axis=1)
@@ -112,6 +118,7 @@ def measure_changes_along(table: Table, slot: int, times: Ints, values: Floats) 
     began = int(table["began"][slot])
     before = np.append(table["last"][slot], times[:-1])
     gap = _is_gap(times, before, np.full(len(times), began), count + np.arange(len(times)))
+    gap |= _find_resets(table, slot, values)
     windows = sliding_window_view(np.append(table["previous"][slot], values), PREVIOUS).copy()
     for first in np.flatnonzero(gap).tolist():
         for later in range(min(PREVIOUS, len(windows) - first)):
@@ -141,6 +148,25 @@ def _is_gap(times: Ints, last: Ints, began: Ints, count: Ints) -> Bools:
     interval = (last - began) // np.maximum(count, 1)
     gap: Bools = times - last > np.maximum(GAP_INTERVALS * interval, DAY)
     return gap
+
+
+def _is_reset(values: Floats, last: Floats, rising: Ints, rises: Ints) -> Bools:
+    """Return which values are resets of counters, by the points before them."""
+    is_counter = (rising >= RESET_POINTS) & (2 * rises >= rising)
+    return np.asarray(is_counter & (values >= 0) & (values < last) & (values <= RESET_SHARE * last))
+
+
+def _find_resets(table: Table, slot: int, values: Floats) -> Bools:
+    """Return which values of one series are resets, and remember since when it has not fallen."""
+    last = np.append(table["previous"][slot, -1], values[:-1])
+    fell, position = values < last, np.arange(1, len(values) + 1)
+    since = np.maximum.accumulate(np.where(fell, position, 0))  # the position of the last fall; 0: before these points
+    total = np.cumsum(values > last)
+    rises = total - np.where(since > 0, total[since - 1], 0) + np.where(since > 0, 0, table["rises"][slot])
+    rising = position - since + np.where(since > 0, 0, table["rising"][slot])
+    before = [np.append(table[name][slot], column[:-1]) for name, column in (("rising", rising), ("rises", rises))]
+    table["rising"][slot], table["rises"][slot] = rising[-1], rises[-1]
+    return _is_reset(values, last, *before)
 
 
 def _middle(previous: Floats) -> Floats:

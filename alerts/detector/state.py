@@ -44,6 +44,8 @@ def _layout() -> np.dtype[np.void]:
         ("peaked", np.int64, (PEAKS,)),  # times of the largest changes
         ("peak_time", np.int64, ()),  # time of the largest change of this episode
         ("marked_at", np.int64, ()),  # time of the last mark
+        ("rising", np.int64, ()),  # points since the value last fell
+        ("rises", np.int64, ()),  # those of them that were higher than the one before
         ("previous", np.float64, (PREVIOUS,)),  # values, oldest first
         ("change_sum", np.float64, ()),  # of changes, decaying
         ("change_square", np.float64, ()),

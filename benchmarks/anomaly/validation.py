@@ -34,11 +34,15 @@ CONSTANTS: list[tuple[ModuleType, str]] = [
         "CLIP",
         "MEMORY",
         "MEMORY_POINTS",
+        "TAIL",
+        "MAX_TAIL",
         "PRIOR",
         "MIN_USUAL",
         "EPISODE_POINTS",
         "EPISODE_TIME",
         "YOUNG",
+        "RESET_POINTS",
+        "RESET_SHARE",
         "GAP_INTERVALS",
     )
 ] + [(scoring, name) for name in ("MARK_REST_POINTS", "MARK_REST", "MIN_NOTIFY_POINTS", "MIN_NOTIFY_AGE")]

@@ -216,3 +216,24 @@ def test_value_outside_the_expected_range_has_not_recovered() -> None:
     assert signal.breach[-100] and not signal.recovered[-100]
     assert signal.values[-50] < MARK_SCORE and not signal.recovered[-50:-40].any()
     assert signal.recovered[-110:-100].all() and not signal.breach[:-100].any()
+
+
+@pytest.mark.slow
+def test_reset_of_a_counter_does_not_notify_but_a_fall_to_half_does() -> None:
+    points = 288 * 20
+    times = START + 5 * MINUTE * np.arange(points)
+    values = np.cumsum(np.random.default_rng(4).poisson(20, points)).astype(np.float64)
+    for reset in (2500, 3500, 4500):
+        values[reset:] -= values[reset]
+    values[5400:] -= values[5400] / 2
+    whole, parts, single = Detector(), Detector(), Detector()
+    slots = [detector.add() for detector in (whole, parts, single)]
+    detection = whole.run(slots[0], times, values)
+    assert notified(detection) == [5400]
+    for first in range(0, points, 777):
+        part = slice(first, first + 777)
+        detection.assign(part, parts.run(slots[1], times[part], values[part]))
+    assert notified(detection) == [5400]
+    for row in range(points):
+        single.step(np.array([slots[2]]), times[row : row + 1], values[row : row + 1])
+    assert whole.dump(slots[0]) == parts.dump(slots[1]) == single.dump(slots[2])
