@@ -223,15 +223,15 @@ def test_aggregated_query_has_one_value_per_device(shell: Shell, admin: ApiClien
 
 
 def test_tail_shows_the_newest_and_then_new_values(shell: Shell, admin: ApiClient) -> None:
-    send(admin, 20.0)
+    send(admin, 1020.0)
     with shell.background("telemetry tail --device boiler --every 100 --count 3 --json") as tail:
-        assert json.loads(tail.wait_for("20"))["metric_name"] == "temperature"
-        send(admin, 21.0)
-        tail.wait_for("21")
-        send(admin, 22.0)
-        tail.wait_for("22")
+        assert json.loads(tail.wait_for("1020.0"))["metric_name"] == "temperature"
+        send(admin, 1021.0)
+        tail.wait_for("1021.0")
+        send(admin, 1022.0)
+        tail.wait_for("1022.0")
         assert tail.process.wait(timeout=20) == 0
-    assert [json.loads(text)["value"] for text in tail.lines] == [20.0, 21.0, 22.0]
+    assert [json.loads(text)["value"] for text in tail.lines] == [1020.0, 1021.0, 1022.0]
 
 
 def test_silence_is_created_listed_and_ended(shell: Shell, admin: ApiClient) -> None:
