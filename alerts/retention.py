@@ -1,4 +1,4 @@
-"""Retention: delete old resolved alerts, incidents, deliveries and silences, and what belongs to deleted series."""
+"""Retention: delete old resolved alerts, incidents, deliveries and silences, and the data of deleted series."""
 
 from datetime import datetime, timedelta
 

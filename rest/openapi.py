@@ -154,15 +154,12 @@ def operation(
 
     def describe(method: F) -> F:
         method_name, repeatable = _METHODS.get(method.__name__, "post"), hasattr(method, "idempotent")
-        implied = (
-            (not public, {401, 403, 429, 503}),
-            (query or parameters or request, {400}),
-            (accepted is not None, {422}),
-            (request, {413, 415}),
-            (repeatable, {400, 409, 422}),
-            (etag, {"get": {304}, "post": set()}.get(method_name, {412})),
-        )
-        statuses = {*errors}.union(*(codes for applies, codes in implied if applies))
+        statuses = {*errors} | (set() if public else {401, 403, 429, 503})
+        statuses |= {400} if query or parameters or request else set()
+        statuses |= set() if accepted is None else {422}
+        statuses |= {413, 415} if request else set()
+        statuses |= {400, 409, 422} if repeatable else set()
+        statuses |= {"get": {304}, "post": set()}.get(method_name, {412}) if etag else set()
         documented = extend_schema(
             operation_id=name,
             deprecated=deprecated,

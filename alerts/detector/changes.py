@@ -1,12 +1,11 @@
 """Changes of a series from one point to the next, compared with its largest changes of the past days.
 
 The change of a point is its distance from the median of the six values before. Changes come in episodes: one ends some
-time after its largest change, which is then remembered. What is usual for a series is the sixth largest of the
-remembered changes; each counts half as much after four days, of slow series after 50 points. A larger one counts less,
-since it was reached less often: the third largest a quarter, the largest 1/36. So a series that often changes by much
-must change by more to be reported, and a change of the same size is reported again later. Where the remembered changes
-differ much, still larger ones are to be expected, so up to half as much more is usual. At least three standard
-deviations are.
+time after its largest change, which is then remembered. The usual change of a series is the sixth largest remembered
+one. Each counts half as much after four days, in slow series after 50 points. A larger one counts less, since it was
+reached less often: the third largest a quarter, the largest 1/36. So a series with frequent large changes must change
+by more to be reported, and a change of the same size is reported again later. Where the remembered changes differ much,
+the usual change is up to half as much larger. It is at least three standard deviations.
 """
 
 import math

@@ -34,6 +34,15 @@ def send_quiet_history(gateway: ApiClient, device: str = "boiler", count: int = 
     assert gateway.post(f"devices/{device}/telemetry/batch", {"data_points": points}).status == 200
 
 
+def learn_quiet_history(gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator) -> None:
+    """Create an anomaly rule, and let a series with a regular history learn."""
+    create_cpu_rule(kind="anomaly", threshold_value=None)
+    send_quiet_history(gateway)
+    send(gateway, 50.0, ago=120)
+    run(evaluator)
+    wait_until_learnt(evaluator)
+
+
 def wait_until_learnt(evaluator: Evaluator) -> None:
     deadline = time.monotonic() + 30
     while evaluator.detector.is_learning:
@@ -55,11 +64,7 @@ def test_anomaly_opens_an_alert_with_the_expected_range(
 ) -> None:
     MetricDefinition.objects.create(name="cpu", data_type="numeric", unit="%")
     series_registry.refresh_registry()
-    create_cpu_rule(kind="anomaly", threshold_value=None)
-    send_quiet_history(gateway)
-    send(gateway, 50.0, ago=120)
-    run(evaluator)
-    wait_until_learnt(evaluator)
+    learn_quiet_history(gateway, create_cpu_rule, evaluator)
     for value, ago in ((400.0, 40), (410.0, 30), (405.0, 20)):
         send(gateway, value, ago=ago)
         run(evaluator)
@@ -75,11 +80,7 @@ def test_anomaly_opens_an_alert_with_the_expected_range(
 def test_learnt_state_is_used_by_the_next_evaluator(
     gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
 ) -> None:
-    create_cpu_rule(kind="anomaly", threshold_value=None)
-    send_quiet_history(gateway)
-    send(gateway, 50.0, ago=120)
-    run(evaluator)
-    wait_until_learnt(evaluator)
+    learn_quiet_history(gateway, create_cpu_rule, evaluator)
     store_states(evaluator)
     assert DetectorState.objects.count() == 1
     with dedicated_connection() as connection:
@@ -97,11 +98,7 @@ def test_learnt_state_is_used_by_the_next_evaluator(
 def test_series_with_a_state_of_another_version_learns_its_history_again(
     gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
 ) -> None:
-    create_cpu_rule(kind="anomaly", threshold_value=None)
-    send_quiet_history(gateway)
-    send(gateway, 50.0, ago=120)
-    run(evaluator)
-    wait_until_learnt(evaluator)
+    learn_quiet_history(gateway, create_cpu_rule, evaluator)
     store_states(evaluator)
     state = bytes(DetectorState.objects.get().state)
     DetectorState.objects.update(state=(VERSION - 1).to_bytes(2, "little") + state[2:])
@@ -122,11 +119,7 @@ def test_series_with_a_state_of_another_version_learns_its_history_again(
 def test_anomaly_during_downtime_opens_an_alert_when_evaluation_continues(
     gateway: ApiClient, create_cpu_rule: RuleFactory, evaluator: Evaluator
 ) -> None:
-    create_cpu_rule(kind="anomaly", threshold_value=None)
-    send_quiet_history(gateway)
-    send(gateway, 50.0, ago=120)
-    run(evaluator)
-    wait_until_learnt(evaluator)
+    learn_quiet_history(gateway, create_cpu_rule, evaluator)
     send(gateway, 50.2, ago=100)
     run(evaluator)  # is replaced before it has stored its state with this point
     send(gateway, 50.5, ago=60)

@@ -436,6 +436,6 @@ def test_collect_now_without_redis_returns_503(admin: ApiClient, settings: Any, 
 
 
 @pytest.mark.parametrize("method", ["TRACE", "DELETE", "PUT"])
-def test_unsupported_method_is_answered_with_405_whatever_its_parameters(reader: ApiClient, method: str):
+def test_unsupported_method_is_answered_with_405_before_its_parameters_are_read(reader: ApiClient, method: str):
     assert reader.call(method, "/telemetry/history?metric_name=m&cursor=x").status == 405
     assert reader.call(method, "devices/d/metrics/m/range?start_time=x").status == 405
